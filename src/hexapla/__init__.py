@@ -1,0 +1,1 @@
+"""Hexapla trains dense retrievers that answer across languages without preferring their own."""

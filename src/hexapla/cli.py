@@ -1,0 +1,86 @@
+"""From a function's signature to its command line.
+
+Arguments before the `*` are keys of `params.yaml` and filled from it; those after it are flags. So
+the signature is the one place that says what a stage reads, and a test can hold `dvc.yaml` against
+it. Mistakes of the user end as one line on stderr and exit status 2.
+"""
+
+import argparse
+import inspect
+import logging
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from hexapla import params
+from hexapla.records import Mistake
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def from_params(function: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that `params.yaml` fills."""
+    arguments = inspect.signature(function).parameters.values()
+    return [argument.name for argument in arguments if argument.kind is not argument.KEYWORD_ONLY]
+
+
+def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
+    """A flag for each argument that is not a parameter; required unless it has a default."""
+    built = _Parser(
+        prog=f"hexapla {function.__name__}", description=inspect.getdoc(function), allow_abbrev=False
+    )
+    hints = typing.get_type_hints(function)
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind is argument.KEYWORD_ONLY:
+            required = argument.default is argument.empty
+            default = None if required else argument.default
+            flag = f"--{argument.name.replace('_', '-')}"
+            built.add_argument(flag, required=required, default=default, **_options(hints[argument.name]))
+    built.add_argument("--params", type=Path, default=Path("params.yaml"), help=argparse.SUPPRESS)
+    return built
+
+
+def _options(kind: Any) -> dict[str, Any]:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return _options(args[0])
+    if origin is tuple:
+        return {"nargs": "+", **_options(args[0])}
+    if origin is Literal:
+        return {"choices": args}
+    return {"type": kind}
+
+
+def _params_path(argv: Sequence[str]) -> Path:
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--params", type=Path, default=Path("params.yaml"))
+    path: Path = early.parse_known_args(argv)[0].params
+    return path
+
+
+def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
+    """Parse `argv`, load the parameters, call `function`; exit status 2 on a user's mistake."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for loud in ("httpx", "httpcore", "great_expectations", "datasets", "alembic", "sentence_transformers"):
+        logging.getLogger(loud).setLevel(logging.WARNING)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parameters = {}
+        if (wanted := from_params(function)) and not {"-h", "--help"} & set(argv):
+            known = params.load(_params_path(argv))
+            parameters = {name: getattr(known, name) for name in wanted}
+        flags = vars(parser(function).parse_args(argv))
+        del flags["params"]
+        function(**parameters, **flags)
+    except Mistake as mistake:
+        print(f"hexapla {function.__name__}: {mistake}", file=sys.stderr)  # noqa: T201 - the line itself
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"hexapla {function.__name__}: interrupted", file=sys.stderr)  # noqa: T201 - the line itself
+        sys.exit(130)

@@ -1,0 +1,226 @@
+"""`params.yaml` as frozen dataclasses; what does not fit is refused by its key's name.
+
+Every stage reads and checks the whole file, so that a typing error in any section is caught by
+whichever stage runs first. Field comments live in `params.yaml`, beside the values that people
+change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hexapla import strict
+from hexapla.records import SOURCE_LANGUAGE
+
+SamplerName = Literal["hybrid", "monolingual", "crosslingual", "untuned"]
+BaselineName = Literal["untuned", "monolingual", "crosslingual"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What is put before a text; used for encoders that bring no prompts of their own."""
+
+    query: str = ""
+    passage: str = ""
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        _within(self, "alpha", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where English pairs come from; which fields count depends on `kind`."""
+
+    kind: Literal["sample", "files", "hub"]
+    name: str = ""
+    path: str = ""
+    format: Literal["auto", "jsonl", "csv", "parquet", "squad"] = "auto"
+    dataset: str = ""
+    config: str = ""
+    revision: str = ""
+    split: str = "train"
+    limit: int | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _within(self, "limit", 1, None)
+        needed = {"sample": (), "files": ("path",), "hub": ("dataset", "revision")}[self.kind]
+        for key in needed:
+            if not getattr(self, key):
+                raise ValueError(f"{key}: a source of kind '{self.kind}' needs it")
+        known = ("id", "question", "passage", "answer", "lang")
+        for column in self.columns:
+            if column not in known:
+                raise ValueError(f"columns: '{column}' is not one of {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class Collect:
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        _filled(self, "sources")
+        names = [source.name or source.kind for source in self.sources]
+        _distinct(names, "sources: two sources are called '{}'; give each its own `name`")
+
+
+@dataclass(frozen=True)
+class Translate:
+    engine: Literal["memory", "transformers"] = "memory"
+    model: str = ""
+    batch_size: int = 32
+    beams: int = 1
+    languages: tuple[str, ...] = ()
+    memories: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _within(self, "batch_size", 1, None)
+        _within(self, "beams", 1, None)
+        _filled(self, "languages")
+        _distinct(self.languages, "languages: '{}' stands twice")
+        if SOURCE_LANGUAGE in self.languages:
+            raise ValueError(f"languages: '{SOURCE_LANGUAGE}' is the source; leave it out")
+        if self.engine == "transformers" and not self.model:
+            raise ValueError("model: the engine 'transformers' needs one (hub id@revision, or folder)")
+
+
+@dataclass(frozen=True)
+class Validate:
+    min_kept: float = 0.9
+    min_question_chars: int = 4
+    max_question_chars: int = 1000
+    min_passage_chars: int = 20
+    max_passage_chars: int = 10000
+    min_length_ratio: float = 0.2
+    max_length_ratio: float = 3.0
+    min_script_share: float = 0.5
+    language: Literal["passage", "both", "off"] = "passage"
+    answer_in_passage: bool = True
+
+    def __post_init__(self) -> None:
+        _within(self, "min_kept", 0.0, 1.0)
+        _within(self, "min_script_share", 0.0, 1.0)
+        for name in ("question_chars", "passage_chars", "length_ratio"):
+            if getattr(self, f"min_{name}") > getattr(self, f"max_{name}"):
+                raise ValueError(f"min_{name}: above max_{name}, so no row could pass")
+
+
+@dataclass(frozen=True)
+class Train:
+    steps: int = 100
+    batch_size: int = 32
+    accumulate: int = 1
+    question_tokens: int = 48
+    passage_tokens: int = 128
+    learning_rate: float = 3e-5
+    warmup_steps: int = 10
+    weight_decay: float = 0.01
+    temperature: float = 0.02
+    two_sided: bool = False
+    clip_norm: float = 1.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    freeze_embeddings: bool = True
+    freeze_layers: int = 0
+    checkpoint_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "checkpoint_every"):
+            _within(self, name, 1, None)
+        _within(self, "batch_size", 2, None)
+        for name in ("question_tokens", "passage_tokens"):
+            _within(self, name, 4, None)
+        for name in ("learning_rate", "temperature", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be above 0")
+        for name in ("warmup_steps", "weight_decay", "freeze_layers"):
+            _within(self, name, 0, None)
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate: must divide batch_size ({self.batch_size})")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A folder of `<lang>.json` files in LAReQA format, judged under `name`."""
+
+    name: str
+    path: str
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"name: '{self.name}' may hold letters, digits, - and _ only")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    question_tokens: int = 96
+    passage_tokens: int = 256
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("question_tokens", "passage_tokens"):
+            _within(self, name, 4, None)
+        _within(self, "batch_size", 1, None)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The whole of `params.yaml`; a section is named after the stage that it configures."""
+
+    encoder: str
+    sampler: SamplerName
+    collect: Collect
+    translate: Translate
+    benchmarks: tuple[Benchmark, ...]
+    baselines: tuple[BaselineName, ...]
+    seed: int = 0
+    prompts: Prompts = field(default_factory=Prompts)
+    hybrid: Hybrid = field(default_factory=Hybrid)
+    validate: Validate = field(default_factory=Validate)
+    train: Train = field(default_factory=Train)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+
+    def __post_init__(self) -> None:
+        _within(self, "seed", 0, None)
+        _filled(self, "benchmarks")
+        _filled(self, "baselines")
+        _distinct(self.baselines, "baselines: '{}' stands twice")
+        names = [benchmark.name for benchmark in self.benchmarks]
+        _distinct(names, "benchmarks: two are called '{}'")
+
+
+def load(path: Path) -> Params:
+    """Read and check `path`.
+
+    Raises:
+        Mistake: the file is missing, is no YAML mapping, or a key is unknown, missing, of the
+            wrong type or out of bounds; the message names file and key.
+    """
+    loaded: Params = strict.load(path, Params)
+    return loaded
+
+
+def _within(section: Any, name: str, low: float, high: float | None) -> None:
+    value = getattr(section, name)
+    if value is None:
+        return
+    if not value >= low or (high is not None and not value <= high):
+        bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise ValueError(f"{name}: must be {bounds}, got {value}")
+
+
+def _filled(section: Any, name: str) -> None:
+    if not getattr(section, name):
+        raise ValueError(f"{name}: the list is empty")
+
+
+def _distinct(names: Sequence[str], message: str) -> None:
+    for name in names:
+        if list(names).count(name) > 1:
+            raise ValueError(message.format(name))

@@ -1,0 +1,36 @@
+"""The tables' columns and the few types that everything else speaks in."""
+
+from typing import NamedTuple
+
+SOURCE_LANGUAGE = "en"
+"""Pairs are collected in this language and translated from it."""
+
+ORIGINAL = "original"
+"""The `engine` of a row that nobody translated."""
+
+
+class Pair(NamedTuple):
+    """One row of the parallel table: a question and the passage that answers it, in one language.
+
+    `id` and `passage_id` are the same in all languages of a pair. `answer` may be empty; when it
+    is not, it stands verbatim in `passage`. `engine` says who translated the row.
+    """
+
+    id: str
+    source: str
+    lang: str
+    question: str
+    passage: str
+    answer: str
+    passage_id: str
+    engine: str
+
+
+PAIR_COLUMNS: tuple[str, ...] = Pair._fields
+
+
+class Mistake(Exception):  # noqa: N818 - it is the user's, and the message says whose and where
+    """Something the user can mend: one line that names the file, row or key, and what to do.
+
+    The command line prints it without a traceback and exits with status 2.
+    """

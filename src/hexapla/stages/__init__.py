@@ -1,0 +1,1 @@
+"""The verbs: one DVC stage a module, each reads, calls the library, writes."""

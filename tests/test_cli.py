@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from hexapla import cli
+from hexapla.params import Hybrid
+from hexapla.records import Mistake
+
+PARAMS = ["--params", str(ROOT / "params.yaml")]
+
+
+def stage(seed: int, hybrid: Hybrid, *, out: Path, names: tuple[str, ...] = ("a",)) -> None:
+    """Do it."""
+    calls.append((seed, hybrid, out, tuple(names)))
+
+
+calls: list = []
+
+
+def test_parameters_come_from_the_file_and_the_rest_are_flags():
+    calls.clear()
+    cli.run(stage, [*PARAMS, "--out", "x", "--names", "b", "c"])
+    assert calls == [(13, Hybrid(0.5), Path("x"), ("b", "c"))]
+    assert cli.from_params(stage) == ["seed", "hybrid"]
+
+
+def failing(*, reason: str = "row 3: no") -> None:
+    raise Mistake(reason)
+
+
+@pytest.mark.parametrize(
+    ("function", "argv", "line"),
+    [
+        (failing, [], "hexapla failing: row 3: no\n"),
+        (stage, PARAMS, "hexapla stage: the following arguments are required: --out\n"),
+        (stage, [*PARAMS, "--out", "x", "--seed", "3"], "hexapla stage: unrecognized arguments: --seed 3\n"),
+        (stage, ["--params", "gone.yaml", "--out", "x"], "hexapla stage: gone.yaml: not found; run from"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(capsys, function, argv, line):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(function, argv)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(line)
+    assert error.count("\n") == 1
+
+
+def test_help_needs_no_parameters(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(stage, ["--params", "gone.yaml", "--help"])
+    assert caught.value.code == 0
+    assert "Do it." in capsys.readouterr().out
