@@ -1,0 +1,134 @@
+"""The only code that knows MLflow. One run a model, found again by the model's content hash.
+
+Metrics files in Git are the truth and MLflow mirrors them: whatever goes wrong here costs one
+warning, never a stage.
+"""
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+EXPERIMENT = "hexapla"
+MODEL_TAG = "model_sha256"
+_log = logging.getLogger(__name__)
+
+
+class Run:
+    """A run to log to; after the first failure it logs nothing more."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.id = ""
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        self._try(lambda mlflow: mlflow.log_params({k: str(v)[:500] for k, v in values.items()}))
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self._try(lambda mlflow: mlflow.log_metrics(dict(values), step=step, synchronous=step is None))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self._try(lambda mlflow: mlflow.set_tags(dict(values)))
+
+    def artifacts(self, paths: Sequence[Path], folder: str) -> None:
+        def log(mlflow: Any) -> None:
+            for path in paths:
+                mlflow.log_artifact(str(path), folder)
+
+        self._try(log)
+
+    def _try(self, action: Callable[[Any], Any]) -> Any:
+        if not self.alive:
+            return None
+        try:
+            import mlflow
+
+            return action(mlflow)
+        except Exception as error:
+            self.alive = False
+            line = next(iter(str(error).splitlines()), "")
+            _log.warning(
+                "MLflow: %s: %s; going on without", type(error).__name__, _without_secrets(line)[:160]
+            )
+            return None
+
+
+@contextlib.contextmanager
+def run(
+    name: str, *, model_sha256: str = "", resume: str = "", system_metrics: bool = False
+) -> Iterator[Run]:
+    """The run of a model: the one named `resume`, else the latest tagged with the hash, else a new one.
+
+    Args:
+        name: shown in the UI, for a new run.
+        model_sha256: finds the run that trained this model.
+        resume: id of a run that was killed.
+        system_metrics: also log CPU, GPU and memory use.
+    """
+    current = Run()
+    current._try(lambda mlflow: _open(mlflow, current, name, model_sha256, resume, system_metrics))
+    try:
+        yield current
+    except BaseException:
+        current._try(lambda mlflow: mlflow.end_run("FAILED"))
+        raise
+    current._try(lambda mlflow: (mlflow.flush_async_logging(), mlflow.end_run()))
+
+
+def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_metrics: bool) -> None:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    uri, artifacts = store_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifacts)
+    mlflow.set_experiment(experiment_id=experiment)
+    mlflow.set_system_metrics_sampling_interval(5)
+    if not resume and model:
+        runs = client.search_runs(
+            [experiment], f"tags.{MODEL_TAG} = '{model}'", order_by=["start_time DESC"], max_results=1
+        )
+        resume = runs[0].info.run_id if runs else ""
+    elif resume and not any(r.info.run_id == resume for r in client.search_runs([experiment])):
+        resume = ""
+    opened = mlflow.start_run(
+        run_id=resume or None, run_name=None if resume else name, log_system_metrics=system_metrics
+    )
+    current.id = opened.info.run_id
+    mlflow.set_tags(_provenance() | ({MODEL_TAG: model} if model else {}))
+
+
+def store_uri() -> tuple[str, str | None]:
+    """Tracking URI and, for the default store, where artifacts go.
+
+    The default is `mlflow.db` at the root of the repository, also from DVC's temporary workspaces,
+    where `DVC_ROOT` names the original one.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri, None
+    root = Path(os.environ.get("DVC_ROOT") or ".").resolve()
+    return f"sqlite:///{root / 'mlflow.db'}", (root / "mlruns").as_uri()
+
+
+def _provenance() -> dict[str, str]:
+    """Git revision, DVC stage and experiment, as far as they are known."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607 - the user's git
+    tags = {
+        "git.revision": git.stdout.strip(),
+        "dvc.stage": os.environ.get("DVC_STAGE", ""),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _without_secrets(line: str) -> str:
+    """The tracking URI may hold a password; a log must not."""
+    parts = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    return line.replace(parts.password, "***") if parts.password else line
