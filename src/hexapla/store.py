@@ -75,7 +75,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
-def write_pairs(path: Path, pairs: Iterable[Pair], extra: Sequence[str] = ()) -> int:
+def write_pairs(path: Path, pairs: Iterable[tuple[str, ...]], extra: Sequence[str] = ()) -> int:
     """Write the parallel table as Parquet, a row group at a time; returns the number of rows.
 
     Args:
@@ -93,7 +93,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair], extra: Sequence[str] = ()) ->
     return count
 
 
-def _groups(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+def _groups(pairs: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
     rest = iter(pairs)
     while group := list(islice(rest, _ROW_GROUP)):
         yield group
@@ -158,7 +158,7 @@ def format_of(path: Path) -> str:
     raise Mistake(f"{path}: format unknown; name it (`format: jsonl`, csv, parquet or squad)")
 
 
-def read_rows(path: Path, format: str) -> Iterator[Row]:  # noqa: A002 - the parameter's name in params.yaml
+def read_rows(path: Path, format: str) -> Iterator[Row]:
     """Rows of a JSONL, CSV or Parquet file, each with the place to name when it is wrong.
 
     Raises:

@@ -1,0 +1,95 @@
+"""Keep the rows that meet every expectation; put the others aside with their reasons."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hexapla import benchmarks as suites
+from hexapla import checks, cli, store, traits
+from hexapla.params import Benchmark, Validate
+from hexapla.records import Mistake, Pair
+
+
+def validate(
+    validate: Validate,
+    benchmarks: tuple[Benchmark, ...],
+    *,
+    pairs: Path,
+    out: Path,
+    quarantine: Path,
+    summary: Path,
+    docs: Path,
+) -> None:
+    """Write the kept rows to `out`, in their order, and the rejected ones to `quarantine`.
+
+    When too few are kept, `out` is not written, but all else is, so that one can see why.
+    """
+    table = store.read_pairs(pairs)
+    if not table.num_rows:
+        raise Mistake(f"{pairs}: no rows; look at what `collect` and `translate` kept")
+    # Every language of a benchmark, not only those that are judged: a model that saw one knows it.
+    known = {entry.name: _texts(suites.load(Path(entry.path))) for entry in benchmarks}
+    settings = dataclasses.asdict(validate)
+    min_kept = settings.pop("min_kept")
+    checked = checks.check(table, origin=str(pairs), benchmarks=known, docs=docs, **settings)
+    rows = list(store.iter_pairs(table))
+    rejected = [(*row, "; ".join(checked.reasons[i])) for i, row in enumerate(rows) if i in checked.reasons]
+    kept = [row for i, row in enumerate(rows) if i not in checked.reasons]
+    store.write_pairs(quarantine, rejected, extra=["reasons"])
+    sizes = {name: {"texts": len(texts), "matches": checked.matches[name]} for name, texts in known.items()}
+    store.write_json(summary, _summary(rows, checked, min_kept) | {"benchmarks": sizes})
+    if not kept or len(kept) / len(rows) < min_kept:
+        out.unlink(missing_ok=True)  # an earlier run's, which no longer belongs to the reports beside it
+        raise Mistake(_too_few(len(kept), len(rows), min_kept, checked, quarantine))
+    store.write_pairs(out, kept)
+
+
+def _texts(benchmark: suites.Retrieval) -> frozenset[str]:
+    texts = {question.text for question in benchmark.questions}
+    for candidate in benchmark.candidates:
+        texts |= {candidate.text, candidate.context}
+    return frozenset(traits.normalise(text) for text in texts) - {""}
+
+
+def _summary(rows: list[Pair], checked: checks.Checked, min_kept: float) -> dict[str, Any]:
+    langs = [row.lang or "" for row in rows]
+    total = Counter(sorted(langs))
+    lost = Counter(langs[i] for i in checked.reasons)
+    kept = len(rows) - len(checked.reasons)
+    expectations = []
+    for rule, expectation, failed, _ in checked.verdicts:
+        by_language = Counter(langs[i] for i in failed)
+        expectations.append(
+            {
+                "name": rule.name,
+                "expectation": expectation,
+                "column": rule.column,
+                "rejected": len(failed),
+                "languages": {lang: by_language[lang] for lang in total},
+            }
+        )
+    return {
+        "rows": len(rows),
+        "kept": kept,
+        "rejected": len(checked.reasons),
+        "kept_share": round(kept / len(rows), 4),
+        "min_kept": min_kept,
+        "languages": {
+            lang: {"rows": total[lang], "kept": total[lang] - lost[lang]} for lang in sorted(total)
+        },
+        "identifier": checked.identifier,
+        "not_checked": checked.not_checked,
+        "expectations": expectations,
+    }
+
+
+def _too_few(kept: int, rows: int, min_kept: float, checked: checks.Checked, quarantine: Path) -> str:
+    worst = sorted(checked.verdicts, key=lambda verdict: -len(verdict.rows))
+    takes = ", ".join(f"{verdict.rule.name} {len(verdict.rows)}" for verdict in worst if verdict.rows)
+    wanted = f"validate.min_kept is {min_kept}" if kept else "nothing is left to train on"
+    return f"{quarantine}: kept {kept} of {rows} rows ({wanted}); mend what was rejected by: {takes}"
+
+
+if __name__ == "__main__":
+    cli.run(validate)
