@@ -19,6 +19,8 @@ def test_one_run_a_model_found_again_by_its_hash(tracking_store, tmp_path, monke
         for step in range(3):
             trained.metrics({"train/loss": 1.0 / (step + 1)}, step)
         trained.tags({tracking.MODEL_TAG: "abc"})
+    ended = runs()[1][0].info.end_time
+    monkeypatch.setenv("DVC_STAGE", "evaluate")
     with tracking.run("candidate", model_sha256="abc") as judged:
         judged.metrics({"sample/map_multi": 0.5})
         (tmp_path / "report.md").write_text("r")
@@ -35,6 +37,7 @@ def test_one_run_a_model_found_again_by_its_hash(tracking_store, tmp_path, monke
     assert [m.step for m in client.get_metric_history(trained.id, "train/loss")] == [0, 1, 2]
     assert [a.path for a in client.list_artifacts(trained.id, "report")] == ["report/report.md"]
     assert found[0].info.status == "FINISHED"
+    assert found[0].info.end_time == ended, "the training's duration stays"
 
 
 def test_a_run_that_was_killed_is_taken_up(tracking_store):

@@ -146,7 +146,7 @@ def start(folder, work, pairs, **options):
     paths |= {"checkpoints": work / "kept", "params": work / "params.yaml"}
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["encoder"] = str(folder)
-    tree["train"] |= {"steps": 60, "batch_size": 8, "checkpoint_every": 3}
+    tree["train"] |= {"steps": 60, "batch_size": 8, "checkpoint_every": 3, "freeze_layers": 1}
     work.mkdir(exist_ok=True)
     (work / "params.yaml").write_text(yaml.safe_dump(tree))
     for name, path in paths.items():

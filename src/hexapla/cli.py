@@ -69,6 +69,8 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for loud in ("httpx", "httpcore", "great_expectations", "datasets", "alembic", "sentence_transformers"):
         logging.getLogger(loud).setLevel(logging.WARNING)
+    # A dozen lines on retries otherwise, before our own one that says what can't be reached.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         parameters = {}

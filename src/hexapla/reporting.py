@@ -1,0 +1,212 @@
+"""What the stages wrote, told to a reader in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hexapla.scoreboard import BIAS, MEASURES, QUALITY, best
+from hexapla.tables import Model, board, by_language, code, deltas, plain, table
+
+# arXiv 2408.10536, tables 2 to 4: batches, mAP on XQuAD-R (mono, cross, multi), MLQA-R, rank distances.
+_PAPER = """
+XLM-R monolingual  | .7918 .6737 .5479 | .6475 .5843 .4731 | 410 288
+XLM-R crosslingual | .7554 .6997 .5934 | .6256 .6200 .5076 | 295 227
+XLM-R hybrid       | .7977 .7053 .5927 | .6481 .6234 .5121 | 287 227
+LaBSE monolingual  | .8083 .7519 .6517 | .6807 .6561 .5504 | 262 225
+LaBSE crosslingual | .8008 .7618 .6791 | .6710 .6767 .5755 | 225 198
+LaBSE hybrid       | .8167 .7672 .6817 | .6864 .6811 .5785 | 221 195
+"""
+
+
+class Data(NamedTuple):
+    """Summaries of the stages before training."""
+
+    collect: Mapping[str, Any]
+    translate: Mapping[str, Any]
+    validation: Mapping[str, Any]
+
+
+def markdown(data: Data, models: Sequence[Model], figures: str) -> str:
+    """The whole report.
+
+    Args:
+        data: summaries of the data stages.
+        models: the candidate first, then its baselines; all judged on the same benchmarks.
+        figures: folder of the pictures, relative to the report.
+    """
+    parts = [f"# Retrieval across languages: {plain(models[0].title)} beside its baselines"]
+    for benchmark in models[0].scores:
+        parts += _results(benchmark, models, figures)
+    parts += [*_measures(), *_runs(models, figures), *_data(data), *_paper(), *_limits(models)]
+    return "\n\n".join(parts) + "\n"
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+def _results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
+    detail = models[0].languages[benchmark]
+    languages = detail["languages"]
+    count, name = len(languages), plain(benchmark)
+    ideals = ", ".join(f"{m.title} {m.show(m.ideal(count))}" for m in BIAS)
+    return [
+        f"## Results on {name}",
+        f"{detail['questions']:,} questions in {count} languages ({', '.join(map(plain, languages))}); "
+        f"{detail['candidates']:,} passages to choose from. {_headline(benchmark, models)}",
+        "### Finding the answer",
+        "Mean average precision (mAP) and recall (R@k), from 0 to 1; higher is better; **best**.",
+        table(["model", *(m.title for m in QUALITY)], board(benchmark, models, QUALITY, count)),
+        "### Language bias",
+        f"The ideal with {count} languages: {ideals}. **Nearest to it**.",
+        table(["model", *(m.title for m in BIAS)], board(benchmark, models, BIAS, count)),
+        "### The candidate beside each baseline",
+        "Candidate minus baseline; **the candidate is better**.",
+        table(["baseline", *(m.title for m in MEASURES.values())], deltas(benchmark, models, count)),
+        "### Every pair of languages",
+        "mAP with questions in one language and passages in one language; on the diagonal they are the same.",
+        f"![mAP by language pair on {name}]({figures}/{benchmark}-language-pairs.png)",
+        "### Bias by the question's language",
+        f"![Rank distance by language on {name}]({figures}/{benchmark}-rank-distance.png)",
+        *by_language(benchmark, models),
+    ]
+
+
+def _headline(benchmark: str, models: Sequence[Model]) -> str:
+    """Two sentences that hold whatever the figures are; no claim that a difference is more than chance."""
+    count = len(models[0].languages[benchmark]["languages"])
+    sentences = []
+    spoken = {"map_multi": "mAP over the pool of all languages", "rank_distance": "rank distance"}
+    for key, what in spoken.items():
+        measure = MEASURES[key]
+        scores_of = [model.scores[benchmark] for model in models]
+        if scores_of[0][key] is None:
+            continue
+        leaders = best(measure, scores_of, count)
+        others = ", ".join(
+            f"{plain(model.title)} {measure.show(scores[key])}"
+            for model, scores in zip(models[1:], scores_of[1:], strict=True)
+        )
+        place = "the best" if leaders == {0} else "among the best" if 0 in leaders else "not the best"
+        sentences.append(
+            f"The candidate's {what} is **{measure.show(scores_of[0][key])}**, {place} ({others})."
+        )
+    return " ".join(sentences)
+
+
+# --- what was done -----------------------------------------------------------------------------
+
+
+def _measures() -> list[str]:
+    better = {"higher": "higher", "lower": "lower", "even": "nearest to 1 / number of languages"}
+    rows = [[m.title, m.meaning, better[m.better]] for m in MEASURES.values()]
+    return [
+        "## How to read the figures",
+        "A retriever orders passages by how well they seem to answer a question. In a multilingual pool the "
+        "answer stands once in every language; a retriever that prefers the question's language puts that "
+        "one first and the others far behind. *Average precision* is 1 when all passages that answer a "
+        "question come before all others; the ranking is not cut, so these figures can't be set beside "
+        "LAReQA's mAP@20. Each figure is the mean over the questions of a language (or pair of languages), "
+        "then over languages (or pairs).",
+        table(["measure", "meaning", "better"], rows, left=3),
+    ]
+
+
+def _runs(models: Sequence[Model], figures: str) -> list[str]:
+    card = models[0].training
+    rows = []
+    for model in models:
+        run = model.training
+        kinds = run["batches"]
+        trained = f"{run['trained_parameters'] / 1e6:,.1f} of {run['parameters'] / 1e6:,.1f} million"
+        losses = "–" if run["first_loss"] is None else f"{run['first_loss']:.2f} → {run['last_loss']:.2f}"
+        batches = f"{kinds['monolingual']} + {kinds['crosslingual']}" if run["steps"] else "–"
+        steps = [run["steps"], run["epochs"]] if run["steps"] else ["–", "–"]
+        rows.append([plain(model.title), *steps, batches, trained, losses])
+    curves = []
+    if any(model.training["steps"] for model in models):
+        curves = [
+            f"![Training loss by step]({figures}/loss.png)",
+            "Losses of different samplers are not comparable: their batches are not equally hard.",
+        ]
+    return [
+        "## How the models were made",
+        f"Encoder `{code(card['encoder'])}`, seed {card['seed']}. Every trained model saw batches of "
+        f"{card['batch_size']} pairs, learning rate {card['learning_rate']:g}, temperature "
+        f"{card['temperature']:g}. *Untuned* is the encoder as it came; *monolingual* batches have one "
+        "language each; in *crosslingual* batches question and passage always differ in language; *hybrid* "
+        "batches are monolingual with probability α and crosslingual otherwise.",
+        table(
+            ["model", "steps", "epochs", "batches mono + cross", "trained parameters", "loss first → last"],
+            rows,
+        ),
+        *curves,
+    ]
+
+
+def _data(data: Data) -> list[str]:
+    kept = data.validation["languages"]
+    translated = data.translate["languages"]
+    rows = [
+        [
+            plain(lang),
+            counts["rows"],
+            translated.get(lang, {}).get("missing", "–"),
+            translated.get(lang, {}).get("answers_lost", "–"),
+            counts["rows"] - counts["kept"],
+            counts["kept"],
+        ]
+        for lang, counts in kept.items()
+    ]
+    checks = data.validation["expectations"]
+    held = ", ".join(plain(check["name"]) for check in checks if not check["rejected"])
+    broken = [
+        [plain(check["name"]), _tally(check["languages"]), check["rejected"]]
+        for check in checks
+        if check["rejected"]
+    ]
+    sources = ", ".join(f"{plain(name)} ({n['kept']:,})" for name, n in data.collect["sources"].items())
+    leaks = "; ".join(
+        f"{plain(name)}: {seen['texts']:,} texts, {seen['matches']:,} found in the data before validation"
+        for name, seen in data.validation["benchmarks"].items()
+    )
+    judged = data.validation
+    return [
+        "## Data and its validation",
+        f"{data.collect['pairs']:,} English pairs from {sources}; {data.collect['duplicates']:,} exact "
+        f"duplicates left out. Translated by `{code(data.translate['engine'])}`. Of {judged['rows']:,} rows "
+        f"in all languages {judged['kept']:,} met every expectation ({judged['kept_share']:.1%}; the stage "
+        f"fails below {judged['min_kept']:.0%}). "
+        "No text of a benchmark is in what was trained on. Checked by normalised exact match of questions "
+        f"and passages, {leaks}.",
+        table(["language", "rows", "not translated", "answers lost", "rejected", "kept"], rows),
+        f"Met by every row: {held or 'no expectation'}.",
+        *([table(["expectation", "languages", "rows rejected"], broken, left=2)] if broken else []),
+        "Every row that was rejected is in `data/validated/quarantine.parquet` with its reasons; "
+        "[Great Expectations' Data Docs](validation/index.html) show the same check by check.",
+    ]
+
+
+def _tally(languages: Mapping[str, int]) -> str:
+    return ", ".join(f"{plain(lang)} {count:,}" for lang, count in languages.items() if count)
+
+
+def _paper() -> list[str]:
+    rows = []
+    for line in _PAPER.strip().splitlines():
+        name, *groups = (cell.strip() for cell in line.split("|"))
+        rows.append([name, *(cell for group in groups for cell in group.split())])
+    settings = [f"{name} {each}" for name in ("XQuAD-R", "MLQA-R") for each in ("mono", "cross", "multi")]
+    return [
+        "## The paper's figures, for orientation",
+        "From [arXiv 2408.10536](https://arxiv.org/abs/2408.10536): other encoders, data, training and "
+        "benchmarks, so **not comparable** with the figures above; look at the order of the rows.",
+        table(["encoder, batches", *settings, "rank distance XQuAD-R", "MLQA-R"], rows),
+    ]
+
+
+def _limits(models: Sequence[Model]) -> list[str]:
+    return [
+        "## What this report does not say",
+        f"Each model was trained once, with seed {models[0].training['seed']}; there are no confidence "
+        "intervals, so a difference of a few thousandths of mAP or a few ranks may be chance. Texts that the "
+        "encoder saw before, in its pretraining, can't be seen from here.",
+    ]

@@ -1,0 +1,90 @@
+import json
+import re
+
+import pytest
+
+from hexapla import reporting
+from hexapla.stages.gate import gate
+from worlds import model, summaries
+
+MODELS = [
+    model("candidate", map_multi=0.75, rank_distance=20.0),
+    model("untuned", map_multi=0.40, rank_distance=90.0),
+    model("crosslingual", map_multi=0.80, rank_distance=20.0),
+]
+
+
+def report(models=MODELS, **validation):
+    return reporting.markdown(reporting.Data(*summaries(**validation).values()), models, "figures")
+
+
+def test_the_first_lines_say_who_is_best_and_who_is_not():
+    text = report()
+    assert "# Retrieval across languages: candidate (hybrid, α 0.5) beside its baselines" in text
+    assert "**0.750**, not the best (untuned 0.400, crosslingual 0.800)" in text
+    assert "**20.0**, among the best (untuned 90.0, crosslingual 20.0)" in text
+    assert "**0.750**, the best (untuned 0.400)" in report(MODELS[:2])
+
+
+def test_every_model_stands_in_both_tables_and_in_the_training_table():
+    text = report()
+    for title in ("### Finding the answer", "### Language bias", "## How the models were made"):
+        section = text.split(title)[1].split("\n#")[0]
+        assert re.findall(r"^\| (candidate|untuned|crosslingual)\b", section, re.MULTILINE) == [
+            "candidate",
+            "untuned",
+            "crosslingual",
+        ]
+    baselines = text.split("### The candidate beside each baseline")[1].split("\n#")[0]
+    assert re.findall(r"^\| (\w+) ", baselines, re.MULTILINE) == ["baseline", "untuned", "crosslingual"]
+
+
+def test_what_was_rejected_is_told_by_language():
+    text = report()
+    assert "27 met every expectation (90.0%; the stage fails below 80%)" in text
+    assert re.search(r"\| passage language +\| de 1, en 1, zh 1 +\| +3 \|", text)
+    assert "Met by every row: language code." in text
+    assert "sample: 120 texts, 0 found" in text
+
+
+def test_names_from_data_are_no_markup():
+    hostile = model("candidate", benchmark="sample")
+    hostile.training["encoder"] = "x`|<script>"
+    text = report([hostile], benchmarks={"<b>|*": {"texts": 1, "matches": 0}})
+    assert "\\<b\\>\\|\\*" in text
+    assert "`x'/<script>`" in text
+
+
+def test_models_without_training_have_no_loss_figure():
+    text = report([model("candidate", sampler="untuned")])
+    assert "loss.png" not in text
+    assert "candidate (untuned)" in text
+
+
+def test_every_setting_of_a_benchmark_has_its_own_section():
+    two = MODELS[0]._replace(
+        scores=MODELS[0].scores | model("candidate", benchmark="xquad-r").scores,
+        languages=MODELS[0].languages | model("candidate", benchmark="xquad-r").languages,
+    )
+    text = report([two])
+    assert re.findall(r"^## Results on (.*)$", text, re.MULTILINE) == ["sample", "xquad-r"]
+    assert "figures/xquad-r-rank-distance.png" in text
+
+
+def test_the_gate_is_a_command(tmp_path, caplog):
+    for name, tree in {
+        "scores": {"sample": {"map_multi": 0.7}},
+        "accepted": {"sample": {"map_multi": {"accepted": 0.8, "tolerance": 0.01}}},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(tree))
+    caplog.set_level("INFO")
+    with pytest.raises(SystemExit, match="1"):
+        gate(scores=tmp_path / "scores.json", accepted=tmp_path / "accepted.json")
+    assert "falls short" in caplog.text
+    gate(scores=tmp_path / "scores.json", accepted=_lowered(tmp_path))
+
+
+def _lowered(folder):
+    path = folder / "lower.json"
+    path.write_text('{"sample": {"map_multi": {"accepted": 0.7, "tolerance": 0.0}}}')
+    return path
