@@ -1,0 +1,57 @@
+# make repro: from nothing to the report.   make test: from nothing to the tests' verdict.
+# The same commands serve a person and CI. PYTHON picks the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV   := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: setup repro test lint format ui gate quick clean
+
+setup: $(VENV)/.done
+
+# constraints.txt pins the whole resolution; pyproject.toml says what is wanted.
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+repro: setup
+	dvc repro
+	@echo "Report: reports/report.html"
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+
+format: setup
+	ruff check --fix
+	ruff format
+
+# The history of runs, on http://localhost:5000, for this machine only.
+ui: setup
+	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+# Does the candidate fall short of what was accepted? Exit status 1 when it does.
+gate: setup
+	PYTHONPATH=src python -m hexapla.stages.gate --scores reports/scores/candidate.json --accepted reports/accepted.json
+
+# The whole pipeline in minutes, on a cut-down copy of the last commit: does every stage still do its work?
+QUICK := $(CURDIR)/build/quick
+quick: setup
+	rm -rf $(QUICK)
+	git clone --quiet . $(QUICK)
+	cd $(QUICK) && dvc exp run --force \
+	  -S 'translate.languages=[de,zh]' -S train.steps=4 -S train.batch_size=8 -S train.freeze_layers=8 \
+	  -S 'benchmarks=[{name: sample, path: data/sample/benchmark, languages: [de,en,zh]}]'
+	test -s $(QUICK)/reports/report.html
+
+clean:
+	rm -rf build .checkpoints .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

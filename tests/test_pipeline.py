@@ -1,0 +1,89 @@
+"""dvc.yaml says what the code does: deps are imports, params are arguments, paths are flags."""
+
+import importlib
+import shlex
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from conftest import ROOT
+from hexapla import cli
+
+UNTRACKED = {".checkpoints"}
+
+
+def stages():
+    with Repo(str(ROOT)) as repo:
+        return {
+            stage.addressing: (
+                stage.cmd,
+                {str(dep) for dep in stage.deps if not hasattr(dep, "params")},
+                {name for dep in stage.deps if hasattr(dep, "params") for name in dep.params},
+                {str(out) for out in stage.outs},
+            )
+            for stage in repo.index.stages
+        }
+
+
+STAGES = stages()
+GRAPH = grimp.build_graph("hexapla")
+
+
+def function_of(command):
+    words = shlex.split(command)
+    module = words[words.index("-m") + 1]
+    return (
+        module,
+        getattr(importlib.import_module(module), module.rpartition(".")[2]),
+        words[words.index("-m") + 2 :],
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_modules_that_the_stage_imports(name):
+    command, deps, _, _ = STAGES[name]
+    module, _, _ = function_of(command)
+    imported = {module, *GRAPH.find_upstream_modules(module)} - {"hexapla", "hexapla.stages"}
+    files = {f"src/{each.replace('.', '/')}.py" for each in imported}
+    assert {dep for dep in deps if dep.startswith("src/")} == files
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_arguments_that_the_stage_reads(name):
+    command, _, params, _ = STAGES[name]
+    assert params == set(cli.from_params(function_of(command)[1]))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
+    command, deps, _, outs = STAGES[name]
+    assert command.startswith("PYTHONPATH=src python -m hexapla.stages.")
+    _, function, argv = function_of(command)
+    flags = vars(cli.parser(function).parse_args(argv))
+    known = deps | outs
+    for value in flags.values():
+        if isinstance(value, Path) and value.name != "params.yaml" and value.parts[0] not in UNTRACKED:
+            inside = any(Path(path).is_relative_to(value) for path in known)
+            assert str(value) in known or inside, value
+
+
+def test_every_stage_says_what_it_is_for():
+    tree = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert all(stage.get("desc") for stage in tree.values())
+    order = "collect translate validate train train-baseline evaluate evaluate-baseline report"
+    assert list(tree) == order.split()
+
+
+def test_a_section_of_params_is_named_after_its_stage():
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert {"collect", "translate", "validate", "train", "evaluate"} <= set(tree)
+
+
+def test_importing_the_pure_modules_loads_nothing_heavy():
+    heavy = {"torch", "transformers", "faiss", "mlflow"}
+    external = grimp.build_graph("hexapla", include_external_packages=True)
+    for name in ("records", "strict", "params", "store", "samplers", "measures", "bias"):
+        assert not heavy & external.find_upstream_modules(f"hexapla.{name}"), name
