@@ -1,6 +1,7 @@
 """English question-passage pairs from every configured source into one table."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from hexapla import cli, sources, store
 from hexapla.params import Collect, Source
 from hexapla.records import Mistake, Pair
 from hexapla.sources import Tally
+
+_log = logging.getLogger(__name__)
 
 
 def _sample(source: Source, name: str, sample: Path, tally: Tally) -> Iterator[Pair]:  # noqa: ARG001 - all readers' signature
@@ -54,6 +57,7 @@ def collect(collect: Collect, *, sample: Path, out: Path, summary: Path) -> None
         "duplicates": sum(tally.duplicates for tally in tallies.values()),
     }
     store.write_json(summary, card)
+    _log.info("collected %s pairs; %s exact duplicates left out", f"{count:,}", f"{card['duplicates']:,}")
 
 
 def _all(collect: Collect, sample: Path, tallies: dict[str, Tally]) -> Iterator[Pair]:

@@ -1,11 +1,14 @@
 """Judge one model on every configured benchmark."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from hexapla import benchmarks as formats
 from hexapla import cli, encoder, evaluation, store, tracking
 from hexapla.params import Benchmark, Evaluate
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -23,6 +26,8 @@ def evaluate(
     headlines: dict[str, Any] = {}
     details: dict[str, Any] = {}
     for name, benchmark in read.items():
+        sizes = f"{len(benchmark.questions):,} questions, then {len(benchmark.candidates):,} candidates"
+        _log.info("%s on %s: encoding %s", model.name, name, sizes)
         questions, candidates = evaluation.encode(
             judged,
             benchmark,

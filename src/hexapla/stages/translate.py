@@ -1,6 +1,7 @@
 """The English pairs and their translations, as far as the engine has them, in one table."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from hexapla import cli, machine, store, translation
 from hexapla.params import Translate
 from hexapla.records import Mistake, Pair
 from hexapla.translation import Tally
+
+_log = logging.getLogger(__name__)
 
 ENGINES: dict[str, Callable[..., translation.Engine]] = {
     "memory": translation.memory,
@@ -38,6 +41,11 @@ def translate(translate: Translate, *, pairs: Path, sample: Path, out: Path, sum
         "languages": {lang: dataclasses.asdict(tally) for lang, tally in tallies.items()},
     }
     store.write_json(summary, card)
+    missing = sum(tally.missing for tally in tallies.values())
+    _log.info(
+        "%s rows in %d languages; %s that %s could not translate were left out",
+        f"{rows:,}", 1 + len(tallies), f"{missing:,}", engine.name,
+    )  # fmt: skip
 
 
 def _all(table: Any, engine: translation.Engine, tallies: dict[str, Tally]) -> Iterator[Pair]:

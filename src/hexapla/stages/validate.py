@@ -1,6 +1,7 @@
 """Keep the rows that meet every expectation; put the others aside with their reasons."""
 
 import dataclasses
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from hexapla import benchmarks as suites
 from hexapla import checks, cli, store, traits
 from hexapla.params import Benchmark, Validate
 from hexapla.records import Mistake, Pair
+
+_log = logging.getLogger(__name__)
 
 
 def validate(
@@ -43,6 +46,7 @@ def validate(
         out.unlink(missing_ok=True)  # an earlier run's, which no longer belongs to the reports beside it
         raise Mistake(_too_few(len(kept), len(rows), min_kept, checked, quarantine))
     store.write_pairs(out, kept)
+    _log.info("kept %s of %s rows", f"{len(kept):,}", f"{len(rows):,}")
 
 
 def _texts(benchmark: suites.Retrieval) -> frozenset[str]:
