@@ -54,6 +54,13 @@ def test_report_page_pictures_and_artifacts(folders, tmp_path, tracking_store, c
     assert page.count("data:image/png;base64,") == 3
     assert "mAP" in caplog.text
     client = mlflow.MlflowClient()
+    (untuned,) = client.search_runs(
+        [client.get_run(trained.id).info.experiment_id], "tags.model_sha256 = 'sha-untuned'"
+    )
+    assert untuned.data.metrics["sample/map_multi"] == 0.2, (
+        "its training was cached: the report opens its run"
+    )
+    assert untuned.data.params["sampler"] == "untuned"
     assert len(client.list_artifacts(trained.id, "report/figures")) == 3
 
 

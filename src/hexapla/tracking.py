@@ -24,6 +24,7 @@ class Run:
     def __init__(self) -> None:
         self.alive = True
         self.id = ""
+        self.new = False
         self.ended: int | None = None
         """When a run that had finished before was over, in ms; logging to it again does not move that."""
 
@@ -105,6 +106,7 @@ def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_
         mlflow.start_run(run_id=known[0].info.run_id, log_system_metrics=system_metrics)
     else:
         mlflow.start_run(run_name=name, log_system_metrics=system_metrics)
+        current.new = True
         mlflow.set_tags(_provenance() | ({MODEL_TAG: model} if model else {}))
     current.id = mlflow.active_run().info.run_id
 

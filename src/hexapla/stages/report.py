@@ -41,11 +41,19 @@ def report(
     store.write_text(html, pages.page(text, {f"{pictures.name}/{p.name}": p.read_bytes() for p in drawn}))
     for model in models:
         with tracking.run(model.name, model_sha256=model.training["model_sha256"]) as tracked:
+            if tracked.new:  # trained elsewhere, or before this store was there: DVC had it cached
+                tracked.parameters(model.training)
+                tracked.metrics(_figures(model))
             tracked.artifacts([markdown, html], "report")
             tracked.artifacts(drawn, f"report/{pictures.name}")
         if not tracked.alive:
             break  # one warning is enough
     _log.info("\n%s\n", tables.plain_table(models))
+
+
+def _figures(model: tables.Model) -> dict[str, float]:
+    named = ((f"{name}/{key}", value) for name, s in model.scores.items() for key, value in s.items())
+    return {name: value for name, value in named if value is not None}
 
 
 def _draw(folder: Path, models: list[tables.Model], curves: Path) -> None:
