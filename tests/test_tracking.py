@@ -27,9 +27,11 @@ def test_one_run_a_model_found_again_by_its_hash(tracking_store, tmp_path, monke
         judged.artifacts([tmp_path / "report.md"], "report")
     with tracking.run("other", model_sha256="def") as other:
         assert other.id not in ("", trained.id)
+    with tracking.run("monolingual", model_sha256="abc") as twin:
+        assert twin.id != trained.id
     assert judged.id == trained.id
     client, found = runs()
-    assert [run.info.run_name for run in found] == ["candidate", "other"]
+    assert [run.info.run_name for run in found] == ["candidate", "other", "monolingual"]
     data = found[0].data
     assert data.params == {"sampler": "hybrid"}
     assert data.metrics["sample/map_multi"] == 0.5

@@ -97,7 +97,8 @@ def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_
     if resume:
         known = [r for r in client.search_runs([experiment]) if r.info.run_id == resume]
     elif model:
-        same = f"tags.{MODEL_TAG} = '{model}'"
+        # By name too: a candidate can be the very model that a baseline is.
+        same = f"tags.{MODEL_TAG} = '{model}' and attributes.run_name = '{name}'"
         known = client.search_runs([experiment], same, order_by=["start_time DESC"], max_results=1)
     else:
         known = []
