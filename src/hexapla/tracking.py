@@ -85,7 +85,7 @@ def run(
 def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_metrics: bool) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for noisy in ("mlflow", "alembic"):
+    for noisy in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri, artifacts = store_uri()
     mlflow.set_tracking_uri(uri)
