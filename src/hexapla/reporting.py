@@ -53,16 +53,17 @@ def _results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]
         f"{detail['questions']:,} questions in {count} languages ({', '.join(map(plain, languages))}); "
         f"{detail['candidates']:,} passages to choose from. {_headline(benchmark, models)}",
         "### Finding the answer",
-        "Mean average precision (mAP) and recall (R@k), from 0 to 1; higher is better; **best**.",
+        "Mean average precision (mAP) and recall (R@k), from 0 to 1; higher is better, the best in **bold**.",
         table(["model", *(m.title for m in QUALITY)], board(benchmark, models, QUALITY, count)),
         "### Language bias",
-        f"The ideal with {count} languages: {ideals}. **Nearest to it**.",
+        f"The ideal with {count} languages: {ideals}. Nearest to it in **bold**.",
         table(["model", *(m.title for m in BIAS)], board(benchmark, models, BIAS, count)),
         "### The candidate beside each baseline",
-        "Candidate minus baseline; **the candidate is better**.",
+        "Candidate minus baseline; **bold** where the candidate is better.",
         table(["baseline", *(m.title for m in MEASURES.values())], deltas(benchmark, models, count)),
         "### Every pair of languages",
-        "mAP with questions in one language and passages in one language; on the diagonal they are the same.",
+        "A cell is the mAP of questions in the row's language among passages in the column's; on the "
+        "diagonal the two are the same.",
         f"![mAP by language pair on {name}]({figures}/{benchmark}-language-pairs.png)",
         "### Bias by the question's language",
         f"![Rank distance by language on {name}]({figures}/{benchmark}-rank-distance.png)",
@@ -71,7 +72,7 @@ def _results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]
 
 
 def _headline(benchmark: str, models: Sequence[Model]) -> str:
-    """Two sentences that hold whatever the figures are; no claim that a difference is more than chance."""
+    """Sentences that hold whatever the figures are; no claim that a difference is more than chance."""
     count = len(models[0].languages[benchmark]["languages"])
     sentences = []
     spoken = {"map_multi": "mAP over the pool of all languages", "rank_distance": "rank distance"}
@@ -89,7 +90,7 @@ def _headline(benchmark: str, models: Sequence[Model]) -> str:
         sentences.append(
             f"The candidate's {what} is **{measure.show(scores_of[0][key])}**, {place} ({others})."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, "One training each, so small differences may be chance."])
 
 
 # --- what was done -----------------------------------------------------------------------------
