@@ -26,6 +26,9 @@ class Pair(NamedTuple):
     engine: str
 
 
+UNFOUND = 2**63 - 1
+"""The rank of a relevant passage that a ranking cut at k does not reach: relevant, never found."""
+
 PAIR_COLUMNS: tuple[str, ...] = Pair._fields
 
 
