@@ -55,7 +55,8 @@ def run(tmp_path: Path, *entries: dict, sample: Path = SAMPLE) -> None:
     tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     tree["collect"]["sources"] = list(entries)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    flags = {"params": "params.yaml", "out": "out.parquet", "summary": "summary.json"}
+    tree["benchmarks"] = [{"name": "sample", "path": str(SAMPLE / "benchmark")}]
+    flags = {"params": "params.yaml", "out": "out.parquet", "summary": "summary.json", "benchmarks-out": "b"}
     argv = [part for flag, name in flags.items() for part in (f"--{flag}", str(tmp_path / name))]
     cli.run(collect, [*argv, "--sample", str(sample)])
 
@@ -175,7 +176,9 @@ def test_stage_on_the_shipped_sample_and_more(tmp_path: Path) -> None:
     assert len(pairs) == 337
     assert len({pair.id for pair in pairs}) == 337
     assert pairs[0].id == f"sample/{first['id']}"
-    assert store.read_json(tmp_path / "summary.json") == {
+    summary = store.read_json(tmp_path / "summary.json")
+    assert list(summary.pop("benchmarks")) == ["sample"]
+    assert summary == {
         "sources": {
             "sample": {"read": 336, "kept": 336, "duplicates": 0, "skipped": 0},
             "more": {"read": 2, "kept": 1, "duplicates": 1, "skipped": 0},

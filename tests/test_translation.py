@@ -116,6 +116,7 @@ def run(tmp_path: Path, pairs: Path, sample: Path = SAMPLE, **changes: object) -
 
 def test_stage_on_the_shipped_sample(tmp_path: Path) -> None:
     flags = {"sample": SAMPLE, "out": tmp_path / "raw.parquet", "summary": tmp_path / "raw.json"}
+    flags["benchmarks-out"] = tmp_path / "benchmarks"
     cli.run(collect, [part for flag, path in flags.items() for part in (f"--{flag}", str(path))])
     run(tmp_path, tmp_path / "raw.parquet")
     made = list(store.iter_pairs(store.read_pairs(tmp_path / "out.parquet")))

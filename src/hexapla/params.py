@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hexapla import strict
+from hexapla import origins, strict
+from hexapla.origins import Origin
 from hexapla.records import SOURCE_LANGUAGE
 
 SamplerName = Literal["hybrid", "monolingual", "crosslingual", "untuned"]
 BaselineName = Literal["untuned", "monolingual", "crosslingual"]
+TrainedName = Literal["hybrid", "monolingual", "crosslingual"]
+Precision = Literal["auto", "fp32", "bf16"]
+Centring = Literal["none", "language", "trained"]
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,10 @@ class Train:
     freeze_embeddings: bool = True
     freeze_layers: int = 0
     checkpoint_every: int = 20
+    centring_texts: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "checkpoint_every"):
+        for name in ("steps", "accumulate", "checkpoint_every", "centring_texts"):
             _within(self, name, 1, None)
         _within(self, "batch_size", 2, None)
         for name in ("question_tokens", "passage_tokens"):
@@ -146,27 +151,69 @@ class Train:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A folder of `<lang>.json` files in LAReQA format, judged under `name`."""
+    """What models are judged on, under `name`, and where it comes from: preset, path, url or hub."""
 
-    name: str
-    path: str
+    name: str = ""
+    preset: str = ""
+    path: str = ""
+    url: str = ""
+    hub: str = ""
+    revision: str = ""
+    format: Literal["auto", "lareqa", "miracl"] = "auto"
+    sha256: dict[str, str] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
+    candidate_text: Literal["sentence", "sentence_in_context"] = "sentence"
 
     def __post_init__(self) -> None:
+        if not self.name and not self.preset:
+            raise ValueError("name: missing")
+        # The only value of a section that depends on another one.
+        object.__setattr__(self, "name", self.name or self.preset)
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"name: '{self.name}' may hold letters, digits, - and _ only")
+        _distinct(self.languages, "languages: '{}' stands twice")
+        if self.origin.format == "miracl" and self.candidate_text != "sentence":
+            raise ValueError("candidate_text: passages in MIRACL format have no context; leave it out")
+
+    @property
+    def origin(self) -> Origin:
+        """With the preset's fields filled in."""
+        given = Origin(self.path, self.url, self.hub, self.revision, self.format, self.languages, self.sha256)
+        return origins.checked(self.preset, given)
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Further trainings of the same configurations, for the spread over seeds."""
+
+    seeds: tuple[int, ...] = ()
+    samplers: tuple[TrainedName, ...] = ()
+
+    def __post_init__(self) -> None:
+        _distinct(list(map(str, self.seeds)), "seeds: {} stands twice")
+        _distinct(self.samplers, "samplers: '{}' stands twice")
+        for i in range(len(self.seeds)):
+            if self.seeds[i] < 0:
+                raise ValueError(f"seeds[{i}]: must be at least 0")
+
+    def names(self) -> list[str]:
+        """Of the models that they make."""
+        return [f"{sampler}-{seed}" for sampler in self.samplers for seed in self.seeds]
 
 
 @dataclass(frozen=True)
 class Evaluate:
     question_tokens: int = 96
     passage_tokens: int = 256
-    batch_size: int = 64
+    precision: Precision = "fp32"
+    centring: tuple[Centring, ...] = ("none", "language")
 
     def __post_init__(self) -> None:
         for name in ("question_tokens", "passage_tokens"):
             _within(self, name, 4, None)
-        _within(self, "batch_size", 1, None)
+        _distinct(self.centring, "centring: '{}' stands twice")
+        if "none" not in self.centring:
+            raise ValueError("centring: 'none' has to be among them; the others are set beside it")
 
 
 @dataclass(frozen=True)
@@ -185,6 +232,7 @@ class Params:
     validate: Validate = field(default_factory=Validate)
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
         _within(self, "seed", 0, None)
