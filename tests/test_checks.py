@@ -13,7 +13,7 @@ from hexapla.stages.validate import validate
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 
 LENIENT = {"min_kept": 0.0}
-BENCHMARK = (params.Benchmark("held-out", str(SAMPLE / "benchmark")),)
+BENCHMARK = (params.Benchmark("benchmark", path=str(SAMPLE / "benchmark")),)
 
 
 class Outcome:
@@ -23,6 +23,7 @@ class Outcome:
         self.folder = folder
         self.paths = {
             "pairs": folder / "pairs.parquet",
+            "data": SAMPLE,
             "out": folder / "out.parquet",
             "quarantine": folder / "quarantine.parquet",
             "summary": folder / "summary.json",
@@ -85,14 +86,14 @@ def test_clean_rows_all_pass_in_their_order(tmp_path, rows):
     assert summary["languages"] == {lang: {"rows": 8, "kept": 8} for lang in ("de", "en", "zh")}
     assert summary["not_checked"] == {"script": [], "language": []}
     assert all(entry["rejected"] == 0 for entry in summary["expectations"])
-    assert summary["benchmarks"]["held-out"]["matches"] == 0
-    assert summary["benchmarks"]["held-out"]["texts"] > 1000
+    assert summary["benchmarks"]["benchmark"]["matches"] == 0
+    assert summary["benchmarks"]["benchmark"]["texts"] > 1000
 
 
 GERMAN = "Der Hund schläft auf dem Sofa, während draußen der Regen gegen die Fenster schlägt. "
 FRENCH = "Le chien dort sur le canapé pendant que la pluie frappe aux fenêtres de la maison. " * 2
 RUSSIAN = "Кто написал эту картину? "
-LEAK = "not in a benchmark: held-out"
+LEAK = "not in a benchmark: benchmark"
 DEFECTS = {
     "empty question": ({"question": " "}, "question not empty"),
     "no question": ({"question": None}, "question not empty"),
@@ -111,14 +112,14 @@ DEFECTS = {
     ),
     "passage in another language": ({"passage": FRENCH, "answer": ""}, "passage language: fr"),
     "answer elsewhere": ({"answer": "Schwarzwälder Kirschtorte"}, "answer in the passage"),
-    "held-out question": ({"question": held_out("de")}, LEAK),
-    "held-out question in English": ({"question": held_out("en")}, LEAK),
-    "held-out question, shouted": (
+    "benchmark question": ({"question": held_out("de")}, LEAK),
+    "benchmark question in English": ({"question": held_out("en")}, LEAK),
+    "benchmark question, shouted": (
         {"question": f" {held_out('de').upper()}!! "},
         LEAK,
     ),
-    "held-out question, wide": ({"question": wide(held_out("de"))}, LEAK),
-    "held-out passage": (
+    "benchmark question, wide": ({"question": wide(held_out("de"))}, LEAK),
+    "benchmark passage": (
         {"passage": held_out("de", question=False).replace(" ", "  "), "answer": ""},
         LEAK,
     ),
@@ -150,7 +151,7 @@ def test_planted_defects_take_no_other_row(planted):
     rows, bad, outcome = planted
     assert outcome.kept == [pair for pair in rows if pair not in bad.values()]
     assert len(outcome.rejected) == len(DEFECTS)
-    assert outcome.summary["benchmarks"]["held-out"]["matches"] == 5
+    assert outcome.summary["benchmarks"]["benchmark"]["matches"] == 5
     entries = outcome.summary["expectations"]
     assert all(sum(entry["languages"].values()) == entry["rejected"] for entry in entries)
 
@@ -249,7 +250,7 @@ def test_nothing_left_fails_even_when_any_share_would_do(tmp_path, rows):
 
 def test_a_benchmark_that_is_not_there_is_named(tmp_path, rows):
     with pytest.raises(Mistake, match="nowhere: no such benchmark folder"):
-        Outcome(tmp_path, rows, benchmarks=(params.Benchmark("lost", "nowhere"),))
+        Outcome(tmp_path, rows, benchmarks=(params.Benchmark("nowhere", path="gone"),))
     assert not (tmp_path / "summary.json").exists()
 
 
@@ -257,7 +258,7 @@ def test_other_columns_than_a_parallel_tables_are_refused(tmp_path, rows):
     store.write_pairs(tmp_path / "wide.parquet", [(*pair, "x") for pair in rows], extra=["note"])
     paths = {name: tmp_path / name for name in ("out", "quarantine", "summary", "docs")}
     with pytest.raises(Mistake, match=f"wide.parquet: its columns are not exactly {', '.join(PAIR_COLUMNS)}"):
-        validate(params.Validate(), BENCHMARK, pairs=tmp_path / "wide.parquet", **paths)
+        validate(params.Validate(), BENCHMARK, pairs=tmp_path / "wide.parquet", data=SAMPLE, **paths)
     assert [path.name for path in tmp_path.iterdir()] == ["wide.parquet"]
 
 

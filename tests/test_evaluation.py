@@ -1,85 +1,146 @@
+import gzip
+import json
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hexapla import evaluation
-from hexapla.benchmarks import Candidate, Question, Retrieval
+from hexapla import centring, encoding, evaluation, precision, results
+from hexapla.records import Mistake
 
-
-def benchmark(languages=3, ids=5, extra=2):
-    """Candidates in blocks of a language: one for each id, and some that answer nothing."""
-    names = tuple("abcdefg"[:languages])
-    candidates, questions = [], []
-    for lang in names:
-        for i in range(ids):
-            questions.append(Question(f"q{i}", lang, "", len(candidates) + i))
-        candidates += [Candidate(lang, "", "")] * (ids + extra)
-    return Retrieval(names, questions, candidates)
+WORDS = ("moon", "river", "bread", "stone", "lamp", "glass")
 
 
-def walk(scores, wanted, pool):
-    """The rank of `wanted` among `pool`, by sorting: score first, then position."""
-    order = sorted(pool, key=lambda c: (-scores[c], c))
-    return order.index(wanted) + 1
+def paragraph(lang, word, i):
+    text = f"{lang} {word}"
+    return {
+        "context": text,
+        "sentences": [text],
+        "sentence_breaks": [[0, len(text)]],
+        "qas": [
+            {"id": f"q{i}", "question": text, "answers": [{"text": word, "answer_start": len(lang) + 1}]}
+        ],
+    }
 
 
-@given(st.integers(0, 999), st.integers(1, 4), st.integers(1, 6), st.integers(0, 3))
-def test_ranks_are_those_of_a_sorted_list_ties_by_position(seed, languages, ids, extra):
-    data = benchmark(languages, ids, extra)
-    rng = np.random.default_rng(seed)
-    # Few distinct values: most scores are ties.
-    questions = rng.integers(-1, 2, (len(data.questions), 2)).astype(np.float32)
-    candidates = rng.integers(-1, 2, (len(data.candidates), 2)).astype(np.float32)
-    ranks = evaluation.rank(data, questions, candidates)
-    everything = range(len(data.candidates))
-    for row, question in enumerate(data.questions):
-        scores = candidates @ questions[row]
-        best = sorted(everything, key=lambda c: (-scores[c], c))[:10]
-        assert [data.languages[i] for i in ranks.top_languages[row]] == [
-            data.candidates[c].lang for c in best
-        ]
-        for column, lang in enumerate(data.languages):
-            wanted = next(q.candidate for q in data.questions if (q.id, q.lang) == (question.id, lang))
-            alone = [c for c in everything if data.candidates[c].lang == lang]
-            assert ranks.single[row, column] == walk(scores, wanted, alone)
-            assert ranks.multi[row, column] == walk(scores, wanted, everything)
+def lareqa(folder, languages=("de", "en", "zh")):
+    folder.mkdir()
+    for lang in languages:
+        paragraphs = [paragraph(lang, word, i) for i, word in enumerate(WORDS)]
+        (folder / f"{lang}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return folder
 
 
-def test_a_question_that_a_language_lacks_is_left_out_there():
-    data = benchmark(2, 2, 0)
-    data = data._replace(questions=[q for q in data.questions if (q.id, q.lang) != ("q1", "b")])
-    ranks = evaluation.rank(data, np.eye(3, 4, dtype=np.float32), np.eye(4, dtype=np.float32))
-    assert (ranks.single == 0).tolist() == [[False, False], [False, True], [False, False]]
-    parts = evaluation.figures(ranks)
-    assert set(parts["cross"]["map"]) == {"a-b", "b-a"}
-    assert all(value is not None for value in parts["cross"]["map"].values())
+def miracl(folder, lang="yo", size=150):
+    """Topic i asks for word i; the first passages hold the words, the others nothing that is asked for."""
+    own, corpus = folder / f"miracl-v1.0-{lang}", folder / f"miracl-corpus-v1.0-{lang}"
+    for each in (own / "topics", own / "qrels", corpus):
+        each.mkdir(parents=True)
+    name = f"miracl-v1.0-{lang}-dev.tsv"
+    topics = "".join(f"{i}\t{lang} {word}\n" for i, word in enumerate(WORDS))
+    (own / "topics" / f"topics.{name}").write_text(topics)
+    qrels = "".join(f"{i} Q0 {i}#0 1\n" for i in range(len(WORDS)))
+    (own / "qrels" / f"qrels.{name}").write_text(qrels)
+    texts = [*(f"{lang} {word}" for word in WORDS), *(f"{lang} filler{i}" for i in range(size - len(WORDS)))]
+    lines = [json.dumps({"docid": f"{i}#0", "title": "", "text": text}) for i, text in enumerate(texts)]
+    (corpus / "docs-0.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder
 
 
-def test_headline_by_hand():
-    """Two languages, one id; every question finds its own language first, the other one second."""
-    data = benchmark(2, 1, 0)
-    vectors = np.array([[1, 0], [0, 1]], dtype=np.float32)
-    head = evaluation.headline(evaluation.figures(evaluation.rank(data, vectors, vectors)))
-    assert head == {
-        "map_mono": 1, "map_cross": 1, "map_multi": 1, "r1_mono": 1, "r1_cross": 1, "r10_multi": 1,
-        "rank_distance": 1, "own_language_top10": 0.5,
-    }  # fmt: skip
+def words(texts, *, accent=2.0, dim=64):
+    """A made-up encoder: a direction for each word and, stronger, one for each language."""
+
+    def direction(text):
+        return np.random.default_rng(list(text.encode())).normal(size=dim)
+
+    vectors = np.array(
+        [accent * direction(lang) + direction(word) for lang, word in (t.split() for t in texts)]
+    )
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_chunks_change_nothing(monkeypatch):
-    data = benchmark(3, 9, 4)
-    rng = np.random.default_rng(0)
-    sides = [rng.normal(size=(len(s), 8)).astype(np.float32) for s in (data.questions, data.candidates)]
-    whole = evaluation.rank(data, *sides)
-    monkeypatch.setattr(evaluation, "_QUERIES_AT_ONCE", 4)
-    for one, other in zip(whole[1:], evaluation.rank(data, *sides)[1:], strict=True):
-        np.testing.assert_array_equal(one, other)
+class Fake:
+    """Stands for an encoder; `asked` tells what it had to encode."""
+
+    def __init__(self):
+        self.asked = []
 
 
-def test_one_language_has_no_cross_lingual_figure():
-    data = benchmark(1, 3, 0)
-    vectors = np.eye(3, dtype=np.float32)
-    head = evaluation.headline(evaluation.figures(evaluation.rank(data, vectors, vectors)))
-    assert head["map_cross"] is None
-    assert head["map_mono"] == pytest.approx(1)
+@pytest.fixture
+def fake(monkeypatch):
+    def encode(encoder, texts, side, tokens, **_):
+        encoder.asked.append((side, tokens, len(texts)))
+        return words(texts)
+
+    monkeypatch.setattr(encoding, "encode", encode)
+    monkeypatch.setattr(precision, "resolved_precision", lambda encoder, wanted: "fp32")
+    return Fake()
+
+
+def settings(*centrings):
+    return evaluation.Settings(16, 32, "auto", centrings)
+
+
+def test_a_parallel_benchmark_is_encoded_once_for_all_centrings(fake, tmp_path):
+    task = evaluation.task("words", lareqa(tmp_path / "b"))
+    found = evaluation.judge(fake, [task], settings("none", "language"), folder=None, name="m")
+    assert fake.asked == [("query", 16, 18), ("passage", 32, 18)]
+    assert found.card == {"question_tokens": 16, "passage_tokens": 32, "precision": "fp32"}
+    result = results.made({}, found.judged)
+    plain, centred = (result.scores["words"][how] for how in ("none", "language"))
+    assert plain["map_mono"] == centred["map_mono"] == 1
+    assert plain["own_language_top10"] > centred["own_language_top10"]
+    assert centred["map_multi"] == 1 > plain["map_multi"], "the language was all that was in the way"
+    assert centred["rank_distance"] == 2
+
+
+def test_means_of_the_training_data_are_taken_from_the_model(fake, tmp_path):
+    task = evaluation.task("words", lareqa(tmp_path / "b"))
+    texts = [f"{lang} other{i}" for lang in ("de", "en", "zh") for i in range(200)]
+    means = centring.fit(words(texts), [text.split()[0] for text in texts])
+    centring.save(tmp_path, means, means)
+    found = evaluation.judge(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
+    scores = results.made({}, found.judged).scores["words"]
+    assert scores["trained"]["map_multi"] > scores["none"]["map_multi"]
+
+
+def test_a_language_that_training_lacked_is_not_centred_by_its_means(fake, tmp_path, caplog):
+    means = {"de": np.zeros(64, np.float32)}
+    centring.save(tmp_path, means, means)
+    task = evaluation.task("words", lareqa(tmp_path / "b"))
+    found = evaluation.judge(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
+    assert list(found.judged["words"].ranks) == ["none"]
+    assert "words: the model stores no mean for en, zh" in caplog.text
+    with pytest.raises(Mistake, match="the model stores no mean for en, zh; take another centring"):
+        evaluation.judge(fake, [task], settings("trained"), folder=tmp_path, name="m")
+    with pytest.raises(Mistake, match="wants a model that `hexapla` trained"):
+        evaluation.judge(fake, [task], settings("trained"), folder=None, name="m")
+
+
+@pytest.mark.parametrize("shard", [7, 1000])
+def test_a_judged_corpus_is_streamed_in_shards(fake, tmp_path, monkeypatch, shard):
+    monkeypatch.setattr(evaluation, "SHARD", shard)
+    folder = miracl(miracl(tmp_path / "b"), "sw")
+    task = evaluation.task("judged", folder)
+    found = evaluation.judge(fake, [task], settings("none", "language"), folder=None, name="m")
+    judgement = found.judged["judged"]
+    assert (judgement.format, judgement.languages, judgement.questions) == ("miracl", ("sw", "yo"), 12)
+    assert judgement.candidates == 300
+    assert results.made({}, found.judged).scores["judged"]["none"] == {"ndcg10": 1.0, "r100": 1.0}
+    assert max(size for side, _, size in fake.asked if side == "passage") <= shard
+
+
+def test_a_corpus_smaller_than_the_search_is_deep_is_refused(fake, tmp_path):
+    task = evaluation.task("judged", miracl(tmp_path / "b", size=40))
+    with pytest.raises(Mistake, match="40") as caught:
+        evaluation.judge(fake, [task], settings("none"), folder=None, name="m")
+    assert "100" in str(caught.value)
+
+
+def test_a_folder_that_is_no_benchmark_and_a_choice_that_does_not_fit(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Mistake, match="empty"):
+        evaluation.task("x", tmp_path / "empty")
+    with pytest.raises(Mistake, match="sentence_in_context' is for benchmarks in LAReQA format"):
+        evaluation.task("x", miracl(tmp_path / "m"), (), "sentence_in_context")
+    with pytest.raises(Mistake, match="'fr'"):
+        evaluation.task("x", tmp_path / "m", ("fr",))

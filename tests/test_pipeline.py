@@ -73,7 +73,8 @@ def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
 def test_every_stage_says_what_it_is_for():
     tree = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert all(stage.get("desc") for stage in tree.values())
-    order = "collect translate validate train train-baseline evaluate evaluate-baseline report"
+    order = "collect translate validate train train-baseline train-replica "
+    order += "evaluate evaluate-baseline evaluate-replica report"
     assert list(tree) == order.split()
 
 

@@ -1,30 +1,34 @@
 import pytest
 
 from hexapla import scoreboard
-from hexapla.evaluation import headline
+from hexapla.outcomes import outcomes
 from hexapla.records import Mistake
+from hexapla.results import headline
 from hexapla.scoreboard import MEASURES, best, check
+from worlds import ranks
 
 GOOD = {"map_multi": 0.8, "rank_distance": 40.0, "own_language_top10": 0.1}
 ACCEPTED = {
     "sample": {
-        "map_multi": {"accepted": 0.8, "tolerance": 0.01},
-        "rank_distance": {"accepted": 40.0, "tolerance": 4.0},
+        "none": {
+            "map_multi": {"accepted": 0.8, "tolerance": 0.01},
+            "rank_distance": {"accepted": 40.0, "tolerance": 4.0},
+        }
     }
 }
 
 
 def short(**now):
-    return [each.measure.key for each in check({"sample": GOOD | now}, ACCEPTED, "a.json") if each.short]
+    checks = check({"sample": {"none": GOOD | now}}, ACCEPTED, "a.json")
+    return [each.measure.key for each in checks if each.short]
 
 
-def test_every_headline_figure_has_a_name_and_a_direction():
-    empty = {
-        "mono": {"map": {}, "r1": {}},
-        "cross": {"map": {}, "r1": {}},
-        "multi": {key: {} for key in ("map", "r10", "rank_distance", "own_language_top10")},
-    }
-    assert set(headline(empty)) == set(MEASURES)
+def test_every_headline_figure_is_an_outcome_of_its_setting():
+    found = outcomes(ranks())
+    for key, measure in MEASURES.items():
+        if measure in scoreboard.JUDGED:
+            continue
+        assert found[measure.setting][measure.name].figure() == headline(found)[key]
 
 
 def test_best_knows_the_direction_of_each_measure():
@@ -58,20 +62,23 @@ def test_the_gate_names_what_falls_short():
 @pytest.mark.parametrize(
     ("accepted", "words"),
     [
-        ({"nope": {}}, "benchmark 'nope'"),
-        ({"sample": {"map": {"accepted": 1, "tolerance": 0}}}, "'map' is not one of"),
-        ({"sample": {"map_multi": 0.5}}, "numbers `accepted`, `tolerance`"),
-        ({"sample": {"r1_mono": {"accepted": 1, "tolerance": 0}}}, "no such figure"),
+        ({"nope": {"none": {"map_multi": {}}}}, "benchmark 'nope'"),
+        ({"sample": {"language": {"map_multi": {}}}}, "centring 'language' was not judged; there are: none"),
+        ({"sample": {"map_multi": 0.5}}, "wants a mapping of measures"),
+        ({"sample": {"none": {"map": {"accepted": 1, "tolerance": 0}}}}, "'map' is not one of"),
+        ({"sample": {"none": {"map_multi": 0.5}}}, "numbers `accepted`, `tolerance`"),
+        ({"sample": {"none": {"r1_mono": {"accepted": 1, "tolerance": 0}}}}, "no such figure"),
         ({}, "no figure to check"),
     ],
 )
 def test_a_gate_that_checks_nothing_is_a_mistake(accepted, words):
     with pytest.raises(Mistake, match=r"^a\.json: ") as caught:
-        check({"sample": GOOD}, accepted, "a.json")
+        check({"sample": {"none": GOOD}}, accepted, "a.json")
     assert words in str(caught.value)
 
 
 def test_ideals():
     assert scoreboard.MEASURES["rank_distance"].ideal(11) == 10
+    assert scoreboard.MEASURES["worst_rank"].ideal(11) == 11
     assert scoreboard.MEASURES["own_language_top10"].ideal(4) == 0.25
     assert scoreboard.MEASURES["map_mono"].ideal(4) == 1

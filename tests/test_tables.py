@@ -2,15 +2,18 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from hexapla import tables
-from hexapla.scoreboard import MEASURES
-from worlds import model
+from hexapla import comparison, tables
+from hexapla.scoreboard import MEASURES, SHORT, held
+from hexapla.tables import Model
+from worlds import LANGUAGES, model, result
 
 
 def test_titles_tell_the_sampler_once():
     assert model("monolingual").title == "monolingual"
     assert model("candidate", sampler="hybrid", alpha=0.25).title == "candidate (hybrid, α 0.25)"
     assert model("candidate", sampler="untuned").title == "candidate (untuned)"
+    elsewhere = model("candidate").results[0]._replace(card={"name": "LaBSE"})
+    assert Model("LaBSE", [elsewhere]).title == "LaBSE"
 
 
 @pytest.mark.parametrize(
@@ -36,41 +39,66 @@ def test_plain_text_comes_out_as_it_went_in(text):
     assert [t.type for t in row].count("td_open") == 1
 
 
-def test_the_best_of_each_column_is_marked():
-    models = [model("candidate", map_multi=0.7), model("untuned", map_multi=0.6)]
-    measures = [MEASURES["map_multi"]]
-    rows = tables.board("sample", models, measures, 3)
-    assert rows == [["candidate (hybrid, α 0.5)", "**0.700**"], ["untuned", "0.600"]]
+def shown(models, measures):
+    judged = [each.judged() for each in models]
+    board = [(each.name, comparison.figures("sample", each)) for each in judged]
+    return board, comparison.contrasts("sample", judged[0], judged[1:], measures)
 
 
-def test_deltas_follow_the_shown_digits_and_the_direction():
+def test_the_best_of_each_column_is_marked_and_what_is_significant_has_a_sign():
+    measures = [MEASURES["map_multi"], MEASURES["rank_distance"], MEASURES["map_mono"]]
     models = [
-        model("candidate", map_multi=0.7004, rank_distance=20.0, own_language_top10=0.3, map_mono=None),
-        model("untuned", map_multi=0.6996, rank_distance=30.0, own_language_top10=0.6, map_mono=0.5),
+        model("candidate", map_multi=0.7, rank_distance=20.0),
+        model("untuned", map_multi=0.6, rank_distance=9.0),
     ]
-    (row,) = tables.deltas("sample", models, 3)
-    cells = dict(zip(MEASURES, row[1:], strict=True))
-    assert cells["map_multi"] == "0.000"
-    assert cells["rank_distance"] == "**−10.0**"
-    assert cells["own_language_top10"] == "**−0.300**"
-    assert cells["map_mono"] == "–"
+    rows = tables.board(*shown(models, measures), measures, 3)
+    assert rows == [
+        ["candidate (hybrid, α 0.5)", "**0.700**", "20.0", "**0.500**"],
+        ["untuned", "0.600 ▼", "**9.0** ▲", "**0.500**"],
+    ]
+
+
+def test_intervals_and_seeds():
+    measures = [MEASURES["map_multi"]]
+    one = model("candidate", map_multi=0.7)
+    two = Model("m", [result("m", map_multi=0.6), result("m", seed=8, map_multi=0.8)])
+    board, _ = shown([one, two], measures)
+    assert tables.intervals(board, measures) == [
+        ["mAP multi", "0.700 [0.700, 0.700]", "0.700 [0.700, 0.700] ± 0.141"]
+    ]
+
+
+def test_differences_show_their_p_and_are_bold_where_it_is_small():
+    measures = list(MEASURES.values())[:3]
+    models = [
+        model("candidate", map_multi=0.7, map_mono=None),
+        model("untuned", map_multi=0.6, map_mono=None),
+    ]
+    _, tests = shown(models, measures)
+    cells = {row[0]: row[1] for row in tables.deltas(tests, measures)}
+    assert cells["mAP multi"] == "**+0.100 (p < 0.001)**"
+    assert cells["mAP cross"] == "+0.000 (p = 1.000)"
+    assert cells["mAP mono"] == "–"
 
 
 def test_the_terminal_table_has_a_line_for_each_model():
-    text = tables.plain_table([model("candidate"), model("untuned", map_multi=0.1)])
+    models = [model("candidate"), model("untuned", map_multi=0.1)]
+    short = held(SHORT, models[0].results[0].scores["sample"]["none"])
+    board, tests = shown(models, list(MEASURES.values())[:12])
+    text = tables.plain_table("sample", board, tests, short, 3)
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[3:5]] == ["candidate", "untuned"]
     assert max(map(len, lines)) <= 120
-    assert "0.100" in text
+    assert "0.100 ▼" in text
     assert "\\" not in text
+    assert "mAP cross" in tables.plain_intervals(board, list(MEASURES.values())[:3])
 
 
 def test_the_matrix_has_questions_as_rows():
-    detail = model("candidate").languages["sample"]
-    matrix = tables.pair_matrix(detail)
-    languages = detail["languages"]
+    detail = model("candidate", map_mono=0.9, map_cross=0.4).detail("sample")
+    matrix = tables.pair_matrix(LANGUAGES, detail)
     assert matrix.shape == (3, 3)
-    assert matrix[0, 0] == detail["mono"]["map"][languages[0]]
-    assert matrix[0, 1] == detail["cross"]["map"][f"{languages[0]}-{languages[1]}"]
-    detail["cross"]["map"][f"{languages[0]}-{languages[1]}"] = None
-    assert np.isnan(tables.pair_matrix(detail)[0, 1])
+    np.testing.assert_allclose(np.diag(matrix), 0.9)
+    detail["cross"]["map"]["de-en"] = None
+    assert np.isnan(tables.pair_matrix(LANGUAGES, detail)[0, 1])
+    assert np.isnan(tables.matrix([[None, 0.5]])[0, 0])

@@ -1,9 +1,16 @@
 """Made-up results, in the layout that the stages write."""
 
-from hexapla.scoreboard import MEASURES
+import numpy as np
+
+from hexapla import results
+from hexapla.outcomes import Outcome
+from hexapla.ranking import Ranks
+from hexapla.results import Judgement, Result
+from hexapla.scoreboard import JUDGED, MEASURES
 from hexapla.tables import Model
 
 LANGUAGES = ("de", "en", "zh")
+QUESTIONS = 20
 
 
 def training(name, sampler, alpha):
@@ -17,24 +24,67 @@ def training(name, sampler, alpha):
     }  # fmt: skip
 
 
-def model(name, *, sampler="", alpha=None, benchmark="sample", **scores):
+def constant(value, groups):
+    """An outcome whose every question has this value; None for no question at all."""
+    shape = (QUESTIONS, len(groups))
+    counts = np.full(shape, int(value is not None))
+    clusters = np.array([f"q{i:02}" for i in range(QUESTIONS)])
+    return Outcome(tuple(groups), clusters, counts * float(value or 0), counts)
+
+
+def _groups(measure):
+    if measure.setting == "cross":
+        return [f"{a}-{b}" for a in LANGUAGES for b in LANGUAGES if a != b]
+    return ["all"] if measure.name == "map20" else LANGUAGES
+
+
+def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", centred=None, **figures):
+    """A result whose headline figures are these, 0.5 where none is given."""
+    outcomes = {}
+    for how, given in (("none", figures), ("language", centred or figures)):
+        found = outcomes.setdefault(how, {})
+        for key, measure in MEASURES.items():
+            if measure not in JUDGED:
+                made = constant(given.get(key, 0.5), _groups(measure))
+                found.setdefault(measure.setting, {})[measure.name] = made
+    scores = {benchmark: {how: results.headline(found) for how, found in outcomes.items()}}
+    even = [[1 / 3] * 3] * 3
+    detail = {
+        how: {
+            **{setting: {n: o.by_group() for n, o in each.items()} for setting, each in found.items()},
+            "matrices": {"r1": even, "share_top10": even},
+        }
+        for how, found in outcomes.items()
+    }
+    sizes = {"format": "lareqa", "languages": list(LANGUAGES), "questions": 60, "candidates": 90}
+    card = {"name": name, "sampler": sampler, "alpha": alpha, "seed": seed}
+    return Result(card, scores, {benchmark: {**sizes, "centring": detail}}, {benchmark: outcomes})
+
+
+def model(name, *, sampler="", alpha=None, seeds=(7,), **figures):
     sampler = sampler or ("hybrid" if name == "candidate" else name)
     alpha = 0.5 if sampler == "hybrid" and alpha is None else alpha
-    pairs = [f"{a}-{b}" for a in LANGUAGES for b in LANGUAGES if a != b]
-    each = {lang: 0.5 + i / 10 for i, lang in enumerate(LANGUAGES)}
-    multi = {
-        "map": each,
-        "r10": each,
-        "own_language_top10": each,
-        "rank_distance": dict.fromkeys(LANGUAGES, 12.5),
-    }
-    cross = {pair: i / 10 for i, pair in enumerate(pairs)}
-    detail = {
-        "languages": list(LANGUAGES), "questions": 30, "candidates": 90, "mono": {"map": each, "r1": each},
-        "cross": {"map": dict(cross), "r1": cross}, "multi": multi,
-    }  # fmt: skip
-    headline = dict.fromkeys(MEASURES, 0.5) | scores
-    return Model(name, training(name, sampler, alpha), {benchmark: headline}, {benchmark: detail})
+    each = [result(name, sampler, alpha, seed, **figures) for seed in seeds]
+    return Model(name, each, training(name, sampler, alpha))
+
+
+def ranks(seed=0, ids=12, near=1.0):
+    """Random ranks of a parallel benchmark: the less `near`, the lower the relevant stand."""
+    rng = np.random.default_rng(seed)
+    size, count = len(LANGUAGES), ids * len(LANGUAGES)
+    single = 1 + (rng.exponential(2 / near, (count, size))).astype(np.int64)
+    multi = np.cumsum(single, axis=1)
+    names = np.tile([f"q{i:02}" for i in range(ids)], size)
+    asked = np.repeat(np.arange(size), ids)
+    return Ranks(LANGUAGES, names, asked, single, multi, rng.integers(size, size=(count, 10)))
+
+
+def written(folder, name, drawn=0, near=1.0, **card):
+    """A results folder on disk."""
+    made = ranks(drawn, near=near)
+    judgement = Judgement("lareqa", LANGUAGES, len(made.ids), 99, {"none": made, "language": made})
+    results.write(folder, {"name": name, **card}, {"sample": judgement})
+    return folder
 
 
 def summaries(**validation):

@@ -1,8 +1,8 @@
 """From a function's signature to its command line.
 
-Arguments before the `*` are keys of `params.yaml` and filled from it; those after it are flags. So
-the signature is the one place that says what a stage reads, and a test can hold `dvc.yaml` against
-it. Mistakes of the user end as one line on stderr and exit status 2.
+Arguments before a `/` are positional; those before the `*` are keys of `params.yaml` and filled from
+it; those after it are flags. So the signature is the one place that says what a stage reads, and a
+test can hold `dvc.yaml` against it. Mistakes of the user end as one line on stderr and exit status 2.
 """
 
 import argparse
@@ -27,13 +27,21 @@ class _Parser(argparse.ArgumentParser):
 def from_params(function: Callable[..., Any]) -> list[str]:
     """Names of the arguments that `params.yaml` fills."""
     arguments = inspect.signature(function).parameters.values()
-    return [argument.name for argument in arguments if argument.kind is not argument.KEYWORD_ONLY]
+    return [argument.name for argument in arguments if argument.kind is argument.POSITIONAL_OR_KEYWORD]
+
+
+def _positional(function: Callable[..., Any]) -> list[str]:
+    arguments = inspect.signature(function).parameters.values()
+    return [argument.name for argument in arguments if argument.kind is argument.POSITIONAL_ONLY]
 
 
 def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
     """A flag for each argument that is not a parameter; required unless it has a default."""
     built = _Parser(
-        prog=f"hexapla {function.__name__}", description=inspect.getdoc(function), allow_abbrev=False
+        prog=f"hexapla {function.__name__}",
+        description=inspect.getdoc(function),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     hints = typing.get_type_hints(function)
     for argument in inspect.signature(function).parameters.values():
@@ -42,6 +50,8 @@ def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
             default = None if required else argument.default
             flag = f"--{argument.name.replace('_', '-')}"
             built.add_argument(flag, required=required, default=default, **_options(hints[argument.name]))
+        elif argument.kind is argument.POSITIONAL_ONLY:
+            built.add_argument(argument.name, **_options(hints[argument.name]))
     built.add_argument("--params", type=Path, default=Path("params.yaml"), help=argparse.SUPPRESS)
     return built
 
@@ -79,7 +89,8 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None
             parameters = {name: getattr(known, name) for name in wanted}
         flags = vars(parser(function).parse_args(argv))
         del flags["params"]
-        function(**parameters, **flags)
+        positional = [flags.pop(name) for name in _positional(function)]
+        function(*positional, **parameters, **flags)
     except Mistake as mistake:
         print(f"hexapla {function.__name__}: {mistake}", file=sys.stderr)  # noqa: T201 - the line itself
         sys.exit(2)

@@ -1,156 +1,238 @@
-"""One evaluation: a benchmark's vectors to ranks, ranks to figures.
+"""One evaluation: benchmarks and an encoder to ranks, the same for the pipeline and for any model.
 
-Settings (arXiv 2408.10536): *mono*: question and pool in one language; *cross*: each ordered pair of
-different languages, ids that both have; *multi*: one pool of all languages, every translation of
-the answer is relevant. Figures are averaged over the questions of a language (or a pair), then over
-languages (or pairs).
+Texts are encoded once, whatever the number of centrings; a corpus with judgements is streamed in
+shards and never held. Under `accelerate launch` each process encodes its share of the texts and all
+rank alike, so the figures do not depend on the number of processes.
 """
 
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hexapla.benchmarks import Retrieval
-from hexapla.bias import own_language_share, rank_distance
-from hexapla.encoder import Encoder
-from hexapla.measures import MEASURES
+from hexapla import benchmarks, centring, encoding, miracl, ranking, search, vectors
+from hexapla import precision as precisions
+from hexapla.centring import Means
+from hexapla.encoder import Encoder, Side
+from hexapla.outcomes import Found
+from hexapla.records import Mistake
+from hexapla.results import Judgement
 
-_TOP = 10
-_QUERIES_AT_ONCE = 512
+DEPTH = 100
+"""Passages that a search in a judged corpus returns; Recall@100 needs no more."""
+
+SHARD = 32_768
+"""Passages of a judged corpus in memory at a time."""
+
+_log = logging.getLogger(__name__)
+
+Encode = Callable[..., np.ndarray]
+"""(texts, side, label) to unit vectors."""
 
 
-class Ranks(NamedTuple):
-    """Where the relevant candidates of every question stand; all that the measures need.
+class Task(NamedTuple):
+    """A benchmark that was read and can be judged; of a judged corpus only topics and judgements."""
 
-    Column l of `single` and `multi` is the relevant candidate in language l, 0 where there is none.
+    name: str
+    content: benchmarks.Retrieval | Sequence[miracl.Judged]
+
+
+class Settings(NamedTuple):
+    question_tokens: int
+    passage_tokens: int
+    precision: str
+    centrings: Sequence[str]
+
+
+class Evaluation(NamedTuple):
+    judged: dict[str, Judgement]
+    card: dict[str, Any]
+    """What the figures depend on beside the model: lengths, precision."""
+
+
+def task(name: str, folder: Path, languages: Sequence[str] = (), candidate_text: str = "sentence") -> Task:
+    """Read a benchmark's folder, in whichever format it is.
+
+    Raises:
+        Mistake: the folder is no benchmark, lacks a language, or a file in it is broken.
     """
-
-    languages: tuple[str, ...]
-    question_language: np.ndarray
-    """int [questions], position in `languages`."""
-    single: np.ndarray
-    """int [questions, languages], the rank among the candidates of language l."""
-    multi: np.ndarray
-    """int [questions, languages], the rank among all candidates."""
-    top_languages: np.ndarray
-    """int [questions, 10], the languages of the first candidates of the whole pool."""
+    if benchmarks.detect(folder) == "lareqa":
+        return Task(name, benchmarks.load(folder, languages, candidate_text=candidate_text))
+    if candidate_text != "sentence":
+        raise Mistake(f"{folder}: candidate_text '{candidate_text}' is for benchmarks in LAReQA format")
+    return Task(name, [miracl.load(folder, lang) for lang in languages or miracl.languages(folder)])
 
 
-def encode(
-    encoder: Encoder, benchmark: Retrieval, *, question_tokens: int, passage_tokens: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unit vectors [questions, dim] and [candidates, dim]."""
-    questions = [question.text for question in benchmark.questions]
-    candidates = [candidate.text for candidate in benchmark.candidates]
-    return (
-        encoder.encode(questions, "query", question_tokens, batch_size, progress=True),
-        encoder.encode(candidates, "passage", passage_tokens, batch_size, progress=True),
+def judge(
+    encoder: Encoder, tasks: Sequence[Task], settings: Settings, *, folder: Path | None, name: str
+) -> Evaluation:
+    """Judge an encoder.
+
+    Args:
+        encoder: the model.
+        tasks: the benchmarks.
+        settings: lengths, precision, centrings.
+        folder: the model's, where the centring `trained` finds its means; None when it has none.
+        name: for the log.
+
+    Raises:
+        Mistake: a vector is not finite, a corpus is smaller than the search is deep, or the model
+            stores no means, or none for one of the languages.
+    """
+    precision = precisions.resolved_precision(encoder, settings.precision)
+    trained = _trained(folder, settings)
+    cache = vectors.Cache()
+
+    def encode(texts: Sequence[Any], side: Side, label: str) -> np.ndarray:
+        tokens = settings.question_tokens if side == "query" else settings.passage_tokens
+        found: np.ndarray = encoding.encode(
+            encoder, texts, side, tokens, precision=precision, cache=cache, progress=label
+        )
+        return found
+
+    judged = {}
+    for each in tasks:
+        _log.info("%s on %s, %s", name, each.name, precision)
+        centrings = _possible(each, settings.centrings, trained)
+        if isinstance(each.content, benchmarks.Retrieval):
+            judged[each.name] = _parallel(each.name, each.content, encode, centrings, trained)
+        else:
+            judged[each.name] = _judged(each.name, each.content, encode, centrings, trained)
+    lengths = {"question_tokens": settings.question_tokens, "passage_tokens": settings.passage_tokens}
+    return Evaluation(judged, {**lengths, "precision": precision})
+
+
+def _trained(folder: Path | None, settings: Settings) -> tuple[Means, Means] | None:
+    if "trained" not in settings.centrings:
+        return None
+    if folder is None:
+        raise Mistake("centring 'trained' wants a model that `hexapla` trained; take 'language' instead")
+    return centring.load(folder)
+
+
+def _possible(each: Task, centrings: Sequence[str], trained: tuple[Means, Means] | None) -> list[str]:
+    """Without `trained` where the model has no mean for one of the benchmark's languages."""
+    content = each.content
+    languages = (
+        content.languages if isinstance(content, benchmarks.Retrieval) else [part.lang for part in content]
     )
+    lacking = [lang for lang in languages if trained and not all(lang in side for side in trained)]
+    if not lacking:
+        return list(centrings)
+    _log.warning(
+        "%s: the model stores no mean for %s; not centred by training's means", each.name, ", ".join(lacking)
+    )
+    rest = [how for how in centrings if how != "trained"]
+    if not rest:
+        raise Mistake(
+            f"{each.name}: the model stores no mean for {', '.join(lacking)}; take another centring"
+        )
+    return rest
 
 
-def rank(benchmark: Retrieval, questions: np.ndarray, candidates: np.ndarray) -> Ranks:
-    """Rank the relevant candidates by inner product; of equals, the earlier candidate leads.
-
-    Memory is bounded: 512 questions by all candidates at a time.
-    """
-    position = {lang: i for i, lang in enumerate(benchmark.languages)}
-    pool = np.array([position[candidate.lang] for candidate in benchmark.candidates])
-    starts = np.searchsorted(pool, np.arange(len(position)))
-    relevant = _relevant(benchmark, pool)
-    single = np.zeros_like(relevant)
-    multi = np.zeros_like(relevant)
-    top = np.zeros((len(questions), min(_TOP, len(candidates))), dtype=np.int64)
-    for first in range(0, len(questions), _QUERIES_AT_ONCE):
-        part = slice(first, first + _QUERIES_AT_ONCE)
-        scores = questions[part] @ candidates.T
-        top[part] = pool[_first(scores, top.shape[1])]
-        for language in range(len(position)):
-            held = relevant[part, language]
-            ahead = np.add.reduceat(_ahead(scores, held), starts, axis=1, dtype=np.int64)
-            single[part, language] = np.where(held >= 0, 1 + ahead[:, language], 0)
-            multi[part, language] = np.where(held >= 0, 1 + ahead.sum(axis=1), 0)
-    asked = np.array([position[question.lang] for question in benchmark.questions])
-    return Ranks(benchmark.languages, asked, single, multi, top)
+# --- a parallel benchmark ------------------------------------------------------------------------
 
 
-def _relevant(benchmark: Retrieval, pool: np.ndarray) -> np.ndarray:
-    """Int [questions, languages]: the relevant candidate in each language, -1 where there is none."""
-    relevant = np.full((len(benchmark.questions), len(benchmark.languages)), -1)
-    by_id = benchmark.relevant
-    for row, question in enumerate(benchmark.questions):
-        held = by_id[question.id]
-        relevant[row, pool[held]] = held
-    return relevant
+def _parallel(
+    name: str,
+    benchmark: benchmarks.Retrieval,
+    encode: Encode,
+    centrings: Sequence[str],
+    trained: tuple[Means, Means] | None,
+) -> Judgement:
+    questions = encode([q.text for q in benchmark.questions], "query", f"{name}, questions")
+    candidates = encode(benchmark.texts, "passage", f"{name}, passages")
+    asked = [question.lang for question in benchmark.questions]
+    held = [candidate.lang for candidate in benchmark.candidates]
+    ranks = {}
+    for how in centrings:
+        sides = questions, candidates
+        if how != "none":
+            pool = centring.fit(questions, asked), centring.fit(candidates, held)
+            means = trained if how == "trained" and trained else pool
+            sides = (
+                centring.centre(questions, asked, means[0]),
+                centring.centre(candidates, held, means[1]),
+            )
+        ranks[how] = ranking.rank(benchmark, *sides)
+    return Judgement("lareqa", benchmark.languages, len(questions), len(candidates), ranks)
 
 
-def _ahead(scores: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Bool [questions, candidates]: which candidates stand before the question's `held` one."""
-    own = np.take_along_axis(scores, held[:, None], axis=1)
-    earlier = np.arange(scores.shape[1]) < held[:, None]
-    ahead: np.ndarray = (scores > own) | ((scores == own) & earlier)
-    return ahead
+# --- a corpus with judgements --------------------------------------------------------------------
 
 
-def _first(scores: np.ndarray, k: int) -> np.ndarray:
-    """Int [questions, k], the best candidates; of equals, the earlier ones."""
-    least = np.partition(scores, -k, axis=1)[:, -k]
-    best = np.empty((len(scores), k), dtype=np.int64)
-    for row, (line, bound) in enumerate(zip(scores, least, strict=True)):
-        held = np.flatnonzero(line >= bound)
-        best[row] = held[np.argsort(-line[held], kind="stable")[:k]]
-    return best
-
-
-def figures(ranks: Ranks) -> dict[str, Any]:
-    """Figures by language and by language pair ("question-passage"), in the report's layout."""
-    rows = {lang: ranks.question_language == i for i, lang in enumerate(ranks.languages)}
-    languages = list(enumerate(ranks.languages))
-    single = {name: MEASURES[name] for name in ("map", "r1")}
-    mono = {
-        name: {lang: _average(measure(ranks.single[rows[lang], i : i + 1])) for i, lang in languages}
-        for name, measure in single.items()
+def _judged(
+    name: str,
+    parts: Sequence[miracl.Judged],
+    encode: Encode,
+    centrings: Sequence[str],
+    trained: tuple[Means, Means] | None,
+) -> Judgement:
+    languages = tuple(part.lang for part in parts)
+    topics = [topic.id for part in parts for topic in part.topics]
+    asked = np.repeat(np.arange(len(parts)), [len(part.topics) for part in parts])
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {how: [] for how in centrings}
+    size = 0
+    for part in parts:
+        corpus = _Corpus(f"{name}, {part.lang}", part, encode)
+        for how in centrings:
+            found[how].append(corpus.ranks(how, trained))
+        size += corpus.ids.count
+    ranks = {
+        how: Found(
+            languages, np.array(topics), asked, *(_stacked(arrays) for arrays in zip(*each, strict=True))
+        )
+        for how, each in found.items()
     }
-    cross = {
-        name: {
-            f"{asked}-{found}": _average(measure(ranks.single[rows[asked], i : i + 1]))
-            for asked in ranks.languages
-            for i, found in languages
-            if found != asked
-        }
-        for name, measure in single.items()
-    }
-    per_question = {
-        **{name: MEASURES[name](ranks.multi) for name in ("map", "r10")},
-        "rank_distance": rank_distance(ranks.multi),
-        "own_language_top10": own_language_share(ranks.top_languages, ranks.question_language),
-    }
-    multi = {
-        name: {lang: _average(values[rows[lang]]) for lang in ranks.languages}
-        for name, values in per_question.items()
-    }
-    return {"mono": mono, "cross": cross, "multi": multi}
+    return Judgement("miracl", languages, len(topics), size, ranks)
 
 
-def headline(parts: dict[str, Any]) -> dict[str, float | None]:
-    """The macro averages under flat, stable names: `map_mono`, ..., `rank_distance`."""
-    return {
-        "map_mono": _macro(parts["mono"]["map"]),
-        "map_cross": _macro(parts["cross"]["map"]),
-        "map_multi": _macro(parts["multi"]["map"]),
-        "r1_mono": _macro(parts["mono"]["r1"]),
-        "r1_cross": _macro(parts["cross"]["r1"]),
-        "r10_multi": _macro(parts["multi"]["r10"]),
-        "rank_distance": _macro(parts["multi"]["rank_distance"]),
-        "own_language_top10": _macro(parts["multi"]["own_language_top10"]),
-    }
+class _Corpus:
+    """One language's corpus: looked through before anything is encoded, streamed once a centring."""
+
+    def __init__(self, label: str, part: miracl.Judged, encode: Encode) -> None:
+        self.label, self.part, self.encode = label, part, encode
+        self.ids = miracl.survey(part)
+        self.topics = encode([topic.text for topic in part.topics], "query", f"{label}, topics")
+        self._sum: np.ndarray | None = None
+
+    def ranks(self, how: str, trained: tuple[Means, Means] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks and grades, int64 [topics, relevant]."""
+        means = self._means(how, trained)
+        hits = search.top_k(self._centred(self.topics, means[0]), self._shards(means[1]), DEPTH)
+        return miracl.ranks(self.part, self.ids, hits.positions)
+
+    def _means(self, how: str, trained: tuple[Means, Means] | None) -> tuple[Means | None, Means | None]:
+        if how == "none":
+            return None, None
+        if how == "trained":
+            assert trained
+            return trained
+        if self._sum is None:
+            for _ in self._shards(None):
+                pass
+        assert self._sum is not None
+        lang = self.part.lang
+        mean = (self._sum / self.ids.count).astype(np.float32)
+        return centring.fit(self.topics, [lang] * len(self.topics)), {lang: mean}
+
+    def _centred(self, encoded: np.ndarray, means: Means | None) -> np.ndarray:
+        return encoded if means is None else centring.centre(encoded, [self.part.lang] * len(encoded), means)
+
+    def _shards(self, means: Means | None) -> Iterator[np.ndarray]:
+        """The corpus' vectors; encoded the first time through, when their sum is kept, cached after."""
+        total = np.zeros(self.topics.shape[1])
+        for number, batch in enumerate(miracl.batches(miracl.passages(self.part), SHARD), 1):
+            label = f"{self.label}, passages, part {number} of {-(-self.ids.count // SHARD)}"
+            encoded = self.encode([passage.text for passage in batch], "passage", label)
+            total += encoded.sum(axis=0, dtype=np.float64)
+            yield self._centred(encoded, means)
+        self._sum = total
 
 
-def _average(values: np.ndarray) -> float | None:
-    """Over the questions that have a relevant candidate; None when no question has (JSON's null)."""
-    held = values[~np.isnan(values)]
-    return round(float(held.mean()), 6) if held.size else None
-
-
-def _macro(values: dict[str, float | None]) -> float | None:
-    held = [value for value in values.values() if value is not None]
-    return round(sum(held) / len(held), 6) if held else None
+def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Int64 [topics of all parts, most relevant], padded with 0."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts])

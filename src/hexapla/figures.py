@@ -48,15 +48,7 @@ def language_pairs(path: Path, languages: Sequence[str], models: Mapping[str, np
         for axis, (title, matrix) in zip(axes.flat, models.items(), strict=False):
             image = axis.imshow(matrix, vmin=low, vmax=1, cmap="viridis")
             axis.set_title(title)
-            axis.set_xticks(range(size), languages)
-            axis.set_yticks(range(size), languages)
-            axis.tick_params(length=0)
-            for (row, column), value in np.ndenumerate(matrix):
-                if not np.isnan(value):
-                    bright = (value - low) / (1 - low + 1e-9) > 0.55
-                    colour = "#1d2127" if bright else "white"
-                    text = f"{value:.2f}".removeprefix("0")
-                    axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5)
+            _annotate(axis, matrix, low, 1, languages)
         for axis in axes.flat[len(models) :]:
             axis.set_visible(False)
         for axis in axes[:, 0]:
@@ -65,6 +57,43 @@ def language_pairs(path: Path, languages: Sequence[str], models: Mapping[str, np
             axis.set_xlabel("language of the passages")
         figure.colorbar(image, ax=axes, label="mAP", shrink=0.6, aspect=30)
         _save(figure, path)
+
+
+def matrices(path: Path, languages: Sequence[str], panels: Mapping[str, np.ndarray]) -> None:
+    """A heatmap for each matrix, each on its own scale from 0 to its greatest.
+
+    Args:
+        path: the PNG to write.
+        languages: the labels of both axes.
+        panels: title -> float [question language, passage language]; NaN where there is no figure.
+    """
+    size = len(languages)
+    side = max(3.2, 0.42 * size)
+    with mpl.rc_context({**_STYLE, "axes.spines.top": True, "axes.spines.right": True}):
+        figure = Figure(figsize=(len(panels) * (side + 0.6), side + 0.5), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)
+        for axis, (title, matrix) in zip(axes.flat, panels.items(), strict=True):
+            high = float(np.nanmax(matrix, initial=0)) or 1.0
+            image = axis.imshow(matrix, vmin=0, vmax=high, cmap="viridis")
+            _annotate(axis, matrix, 0, high, languages)
+            axis.set_title(title)
+            axis.set_xlabel("language of the passages")
+            figure.colorbar(image, ax=axis, shrink=0.8, aspect=30)
+        axes[0, 0].set_ylabel("language of the question")
+        _save(figure, path)
+
+
+def _annotate(axis: Any, matrix: np.ndarray, low: float, high: float, languages: Sequence[str]) -> None:
+    """Languages at both axes, and each cell's value in a colour that stands out from it."""
+    axis.set_xticks(range(len(languages)), languages)
+    axis.set_yticks(range(len(languages)), languages)
+    axis.tick_params(length=0)
+    for (row, column), value in np.ndenumerate(matrix):
+        if not np.isnan(value):
+            bright = (value - low) / (high - low + 1e-9) > 0.55
+            text = f"{value:.2f}".removeprefix("0")
+            colour = "#1d2127" if bright else "white"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5)
 
 
 def rank_distances(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hexapla.scoreboard import BIAS, MEASURES, QUALITY, best
-from hexapla.tables import Model, board, by_language, code, deltas, plain, table
+from hexapla.chapters import results
+from hexapla.scoreboard import MEASURES
+from hexapla.tables import Model, code, plain, table
 
 # arXiv 2408.10536, tables 2 to 4: batches, mAP on XQuAD-R (mono, cross, multi), MLQA-R, rank distances.
 _PAPER = """
@@ -34,79 +35,27 @@ def markdown(data: Data, models: Sequence[Model], figures: str) -> str:
         figures: folder of the pictures, relative to the report.
     """
     parts = [f"# Retrieval across languages: {plain(models[0].title)} beside its baselines"]
-    for benchmark in models[0].scores:
-        parts += _results(benchmark, models, figures)
-    parts += [*_measures(), *_runs(models, figures), *_data(data), *_paper(), *_limits(models)]
+    for benchmark in models[0].results[0].scores:
+        parts += results(benchmark, models, figures)
+    parts += [*_measures(models), *_runs(models, figures), *_data(data), *_paper(), *_limits(models)]
     return "\n\n".join(parts) + "\n"
-
-
-# --- results -----------------------------------------------------------------------------------
-
-
-def _results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
-    detail = models[0].languages[benchmark]
-    languages = detail["languages"]
-    count, name = len(languages), plain(benchmark)
-    ideals = ", ".join(f"{m.title} {m.show(m.ideal(count))}" for m in BIAS)
-    return [
-        f"## Results on {name}",
-        f"{detail['questions']:,} questions in {count} languages ({', '.join(map(plain, languages))}); "
-        f"{detail['candidates']:,} passages to choose from. {_headline(benchmark, models)}",
-        "### Finding the answer",
-        "Mean average precision (mAP) and recall (R@k), from 0 to 1; higher is better, the best in **bold**.",
-        table(["model", *(m.title for m in QUALITY)], board(benchmark, models, QUALITY, count)),
-        "### Language bias",
-        f"The ideal with {count} languages: {ideals}. Nearest to it in **bold**.",
-        table(["model", *(m.title for m in BIAS)], board(benchmark, models, BIAS, count)),
-        "### The candidate beside each baseline",
-        "Candidate minus baseline; **bold** where the candidate is better.",
-        table(["baseline", *(m.title for m in MEASURES.values())], deltas(benchmark, models, count)),
-        "### Every pair of languages",
-        "A cell is the mAP of questions in the row's language among passages in the column's; on the "
-        "diagonal the two are the same.",
-        f"![mAP by language pair on {name}]({figures}/{benchmark}-language-pairs.png)",
-        "### Bias by the question's language",
-        f"![Rank distance by language on {name}]({figures}/{benchmark}-rank-distance.png)",
-        *by_language(benchmark, models),
-    ]
-
-
-def _headline(benchmark: str, models: Sequence[Model]) -> str:
-    """Sentences that hold whatever the figures are; no claim that a difference is more than chance."""
-    count = len(models[0].languages[benchmark]["languages"])
-    sentences = []
-    spoken = {"map_multi": "mAP over the pool of all languages", "rank_distance": "rank distance"}
-    for key, what in spoken.items():
-        measure = MEASURES[key]
-        scores_of = [model.scores[benchmark] for model in models]
-        if scores_of[0][key] is None:
-            continue
-        leaders = best(measure, scores_of, count)
-        others = ", ".join(
-            f"{plain(model.title)} {measure.show(scores[key])}"
-            for model, scores in zip(models[1:], scores_of[1:], strict=True)
-        )
-        place = "the best" if leaders == {0} else "among the best" if 0 in leaders else "not the best"
-        sentences.append(
-            f"The candidate's {what} is **{measure.show(scores_of[0][key])}**, {place} ({others})."
-        )
-    return " ".join([*sentences, "One training each, so small differences may be chance."])
 
 
 # --- what was done -----------------------------------------------------------------------------
 
 
-def _measures() -> list[str]:
+def _measures(models: Sequence[Model]) -> list[str]:
     better = {"higher": "higher", "lower": "lower", "even": "nearest to 1 / number of languages"}
-    rows = [[m.title, m.meaning, better[m.better]] for m in MEASURES.values()]
+    known = {key for each in models[0].results[0].scores.values() for key in each["none"]}
+    rows = [[m.title, m.meaning, better[m.better]] for m in MEASURES.values() if m.key in known]
     return [
         "## How to read the figures",
         "A retriever orders passages by how well they seem to answer a question. In a multilingual pool the "
         "answer stands once in every language; a retriever that prefers the question's language puts that "
         "one first and the others far behind. *Average precision* is 1 when all passages that answer a "
-        "question come before all others; the ranking is not cut, so these figures can't be set beside "
-        "LAReQA's mAP@20. Each figure is the mean over the questions of a language (or pair of languages), "
-        "then over languages (or pairs).",
+        "question come before all others; only where a title says @20 is the ranking cut. Each figure is the "
+        "mean over the questions of a language (or pair of languages), then over languages (or pairs); "
+        "mAP@20 alone is the mean over all questions at once, as LAReQA's own scorer has it.",
         table(["measure", "meaning", "better"], rows, left=3),
     ]
 
@@ -205,9 +154,16 @@ def _paper() -> list[str]:
 
 
 def _limits(models: Sequence[Model]) -> list[str]:
+    single = len(models[0].results) == 1
+    seeds = (
+        f"Each model was trained once, with seed {models[0].training['seed']}: intervals and tests say how "
+        "the figures would vary with other questions, not with another training. `replicas` in `params.yaml` "
+        "trains more seeds. "
+        if single
+        else ""
+    )
     return [
         "## What this report does not say",
-        f"Each model was trained once, with seed {models[0].training['seed']}; there are no confidence "
-        "intervals, so a difference of a few thousandths of mAP or a few ranks may be chance. Texts that the "
-        "encoder saw before, in its pretraining, can't be seen from here.",
+        f"{seeds}Texts that the encoder saw before, in its pretraining, can't be seen from here. Relevant "
+        "passages that no benchmark names count as wrong.",
     ]

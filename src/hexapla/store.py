@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree.ElementTree import ParseError
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from defusedxml import DefusedXmlException, ElementTree
@@ -93,6 +94,26 @@ def write_pairs(path: Path, pairs: Iterable[tuple[str, ...]], extra: Sequence[st
     return count
 
 
+class Ragged(NamedTuple):
+    """A column of lists: `values` one after another, `lengths` int [rows]; None in `values` is null."""
+
+    values: np.ndarray
+    lengths: np.ndarray
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray | Ragged]) -> None:
+    """Columns of equal length as one Parquet file."""
+    arrays = {}
+    for name, column in columns.items():
+        if isinstance(column, Ragged):
+            offsets = np.concatenate([[0], np.cumsum(column.lengths)])
+            arrays[name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(column.values))
+        else:
+            arrays[name] = pa.array(column)
+    with whole_file(path) as scratch:
+        pq.write_table(pa.table(arrays), scratch, compression="zstd")
+
+
 def _groups(pairs: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
     rest = iter(pairs)
     while group := list(islice(rest, _ROW_GROUP)):
@@ -108,21 +129,43 @@ def read_pairs(path: Path) -> pa.Table:
     Raises:
         Mistake: the file is missing, broken, or lacks a column.
     """
+    table = _read_parquet_whole(path)
+    if missing := [name for name in PAIR_COLUMNS if name not in table.column_names]:
+        raise Mistake(f"{path}: column '{missing[0]}' is missing")
+    return table
+
+
+def _read_parquet_whole(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, memory_map=True)
+        return pq.read_table(path, memory_map=True)
     except FileNotFoundError:
         raise Mistake(f"{path}: not found; run `dvc repro`, which makes it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise Mistake(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
-    if missing := [name for name in PAIR_COLUMNS if name not in table.column_names]:
-        raise Mistake(f"{path}: column '{missing[0]}' is missing")
-    return table
 
 
 def iter_pairs(table: pa.Table) -> Iterator[Pair]:
     """The rows of a table that `read_pairs` gave, one at a time."""
     for batch in table.select(list(PAIR_COLUMNS)).to_batches(max_chunksize=_ROW_GROUP):
         yield from map(Pair._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray | Ragged]:
+    """What `write_columns` wrote.
+
+    Raises:
+        Mistake: the file is missing or broken.
+    """
+    table = _read_parquet_whole(path)
+    columns: dict[str, np.ndarray | Ragged] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if pa.types.is_list(column.type):
+            lengths = np.diff(column.offsets.to_numpy())
+            columns[name] = Ragged(column.flatten().to_numpy(zero_copy_only=False), lengths)
+        else:
+            columns[name] = column.to_numpy(zero_copy_only=False)
+    return columns
 
 
 def read_json(path: Path) -> Any:

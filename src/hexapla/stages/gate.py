@@ -16,7 +16,7 @@ def gate(*, scores: Path, accepted: Path) -> None:
     checks = scoreboard.check(store.read_json(scores), store.read_json(accepted), str(accepted))
     rows = [
         (
-            check.benchmark,
+            check.benchmark if check.centring == "none" else f"{check.benchmark}, centred: {check.centring}",
             check.measure.title,
             check.measure.show(check.accepted),
             check.tolerance,

@@ -3,8 +3,10 @@
 import logging
 from pathlib import Path
 
-from hexapla import cli, figures, pages, reporting, store, tables, tracking
-from hexapla.params import BaselineName
+from hexapla import cli, comparison, figures, pages, reporting, results, store, tables, tracking
+from hexapla.params import BaselineName, Replicas
+from hexapla.scoreboard import SHORT, held
+from hexapla.tables import Model
 
 _log = logging.getLogger(__name__)
 _CANDIDATE = "candidate"
@@ -12,22 +14,19 @@ _CANDIDATE = "candidate"
 
 def report(
     baselines: tuple[BaselineName, ...],
+    replicas: Replicas,
     *,
     data: Path,
     validation: Path,
     training: Path,
     curves: Path,
-    scores: Path,
-    languages: Path,
+    judged: Path,
     markdown: Path,
     html: Path,
     pictures: Path,
 ) -> None:
     """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
-    models = [
-        tables.Model(name, *(store.read_json(f / f"{name}.json") for f in (training, scores, languages)))
-        for name in (_CANDIDATE, *baselines)
-    ]
+    models = _models((_CANDIDATE, *baselines), replicas, judged, training)
     facts = reporting.Data(
         store.read_json(data / "collect.json"),
         store.read_json(data / "translate.json"),
@@ -43,34 +42,70 @@ def report(
         with tracking.run(model.name, model_sha256=model.training["model_sha256"]) as tracked:
             if tracked.new:  # trained elsewhere, or before this store was there: DVC had it cached
                 tracked.parameters(model.training)
-                tracked.metrics(_figures(model))
+                tracked.metrics(results.flat(model.results[0].scores))
             tracked.artifacts([markdown, html], "report")
             tracked.artifacts(drawn, f"report/{pictures.name}")
         if not tracked.alive:
             break  # one warning is enough
-    _log.info("\n%s\n", tables.plain_table(models))
+    _print(models)
 
 
-def _figures(model: tables.Model) -> dict[str, float]:
-    named = ((f"{name}/{key}", value) for name, s in model.scores.items() for key, value in s.items())
-    return {name: value for name, value in named if value is not None}
-
-
-def _draw(folder: Path, models: list[tables.Model], curves: Path) -> None:
-    for benchmark, detail in models[0].languages.items():
-        shown = detail["languages"]
-        details = {model.title: model.languages[benchmark] for model in models}
-        matrices = {title: tables.pair_matrix(each) for title, each in details.items()}
-        figures.language_pairs(folder / f"{benchmark}-language-pairs.png", shown, matrices)
-        distances = {
-            title: [each["multi"]["rank_distance"][lang] for lang in shown] for title, each in details.items()
-        }
-        figures.rank_distances(
-            folder / f"{benchmark}-rank-distance.png", shown, distances, ideal=len(shown) - 1
+def _models(names: tuple[str, ...], replicas: Replicas, judged: Path, training: Path) -> list[Model]:
+    """The models, each with the seeds of the same configuration that `replicas` made."""
+    own = {name: results.read(judged / name) for name in names}
+    more = {name: results.read(judged / name) for name in replicas.names()}
+    return [
+        Model(
+            name,
+            comparison.seeds_of({name: result} | more, name),
+            store.read_json(training / f"{name}.json"),
         )
+        for name, result in own.items()
+    ]
+
+
+def _print(models: list[Model]) -> None:
+    """The comparison, short enough for a terminal."""
+    for benchmark, detail in models[0].results[0].benchmarks.items():
+        judged = [model.judged() for model in models]
+        board = [(each.name, comparison.figures(benchmark, each)) for each in judged]
+        tests = comparison.contrasts(
+            benchmark, judged[0], judged[1:], comparison.measures_of(benchmark, judged[0])
+        )
+        short = held(SHORT, models[0].results[0].scores[benchmark]["none"])
+        _log.info("\n%s", tables.plain_table(benchmark, board, tests, short, len(detail["languages"])))
+    _log.info(
+        "\n* best: highest mAP and recall, lowest rank distance, own language nearest to its fair share\n"
+        "▲ ▼ significantly better, worse than the candidate\n"
+    )
+
+
+def _draw(folder: Path, models: list[Model], curves: Path) -> None:
+    for benchmark, judged in models[0].results[0].benchmarks.items():
+        if judged["format"] == "lareqa":
+            _draw_languages(folder, benchmark, models, judged["languages"])
     if any(model.training["steps"] for model in models):
         losses = {model.title: store.read_curve(curves / f"{model.name}.csv", "loss") for model in models}
         figures.losses(folder / "loss.png", losses)
+
+
+def _draw_languages(folder: Path, benchmark: str, models: list[Model], shown: list[str]) -> None:
+    details = {model.title: model.detail(benchmark) for model in models}
+    pairs = {title: tables.pair_matrix(shown, each) for title, each in details.items()}
+    figures.language_pairs(folder / f"{benchmark}-language-pairs.png", shown, pairs)
+    mine = models[0].detail(benchmark)["matrices"]
+    figures.matrices(
+        folder / f"{benchmark}-matrices.png",
+        shown,
+        {
+            "R@1": tables.matrix(mine["r1"]),
+            "share of the first ten": tables.matrix(mine["share_top10"]),
+        },
+    )
+    distances = {
+        title: [each["multi"]["rank_distance"][lang] for lang in shown] for title, each in details.items()
+    }
+    figures.rank_distances(folder / f"{benchmark}-rank-distance.png", shown, distances, ideal=len(shown) - 1)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from hexapla import cli, samplers, store, tracking, training
+from hexapla import cards, centring, cli, encoding, samplers, store, tracking, training
 from hexapla import encoder as encoders
 from hexapla.params import Prompts, SamplerName, Train
 from hexapla.records import Mistake
@@ -24,13 +25,15 @@ def train(
     *,
     sampler: SamplerName,
     alpha: float = 0.5,
+    replica: int | None = None,
     pairs: Path,
     model: Path,
     curve: Path,
     summary: Path,
     checkpoints: Path | None = None,
 ) -> None:
-    """Train `model` on the validated pairs with one sampler."""
+    """Train `model` on the validated pairs with one sampler; a replica has another seed."""
+    seed = seed if replica is None else replica
     table = store.read_pairs(pairs)
     if not table.num_rows:
         raise Mistake(f"{pairs}: no rows to train on")
@@ -66,6 +69,8 @@ def train(
             texts = training.Texts(table["question"], table["passage"])
             steps = _fit(learner, texts, plan, train, kept, tracked)
         learner.save(model)
+        cards.write(model, settings)
+        centring.save(model, *_means(model, table, train, seed))
         card |= _outcome(learner, model, train, plan, steps)
         store.write_csv(curve, _CURVE, [[getattr(step, name) for name in _CURVE] for step in steps])
         store.write_json(summary, card)
@@ -103,6 +108,23 @@ def _fit(
         checkpoints=checkpoints,
         on_step=log,
     )
+
+
+def _means(model: Path, table: Any, train: Train, seed: int) -> tuple[centring.Means, centring.Means]:
+    """The mean vector of each language's questions and passages, of a few texts each."""
+    learned = encoders.load(str(model), prompts={})
+    langs = np.array(table["lang"].to_pylist())
+    rng = np.random.default_rng([seed, len(langs)])
+    rows = np.concatenate(
+        [rng.permutation(np.flatnonzero(langs == lang))[: train.centring_texts] for lang in np.unique(langs)]
+    )
+
+    def mean(column: str, side: encoders.Side, tokens: int) -> centring.Means:
+        texts = table[column].take(rows).to_pylist()
+        vectors = encoding.encode(learned, texts, side, tokens, progress=f"centring, {column}s")
+        return centring.fit(vectors, langs[rows].tolist())
+
+    return mean("question", "query", train.question_tokens), mean("passage", "passage", train.passage_tokens)
 
 
 def _outcome(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hexapla import benchmarks as suites
-from hexapla import checks, cli, store, traits
+from hexapla import checks, cli, miracl, store, traits
 from hexapla.params import Benchmark, Validate
 from hexapla.records import Mistake, Pair
 
@@ -19,6 +19,7 @@ def validate(
     benchmarks: tuple[Benchmark, ...],
     *,
     pairs: Path,
+    data: Path,
     out: Path,
     quarantine: Path,
     summary: Path,
@@ -26,13 +27,14 @@ def validate(
 ) -> None:
     """Write the kept rows to `out`, in their order, and the rejected ones to `quarantine`.
 
-    When too few are kept, `out` is not written, but all else is, so that one can see why.
+    `data` holds the benchmarks as `collect` left them. When too few are kept, `out` is not written, but
+    all else is, so that one can see why.
     """
     table = store.read_pairs(pairs)
     if not table.num_rows:
         raise Mistake(f"{pairs}: no rows; look at what `collect` and `translate` kept")
     # Every language of a benchmark, not only those that are judged: a model that saw one knows it.
-    known = {entry.name: _texts(suites.load(Path(entry.path))) for entry in benchmarks}
+    known = {entry.name: _texts(data / entry.name) for entry in benchmarks}
     settings = dataclasses.asdict(validate)
     min_kept = settings.pop("min_kept")
     checked = checks.check(table, origin=str(pairs), benchmarks=known, docs=docs, **settings)
@@ -49,10 +51,20 @@ def validate(
     _log.info("kept %s of %s rows", f"{len(kept):,}", f"{len(rows):,}")
 
 
-def _texts(benchmark: suites.Retrieval) -> frozenset[str]:
-    texts = {question.text for question in benchmark.questions}
-    for candidate in benchmark.candidates:
-        texts |= {candidate.text, candidate.context}
+def _texts(folder: Path) -> frozenset[str]:
+    """Questions and what answers them, normalised; of LAReQA's every sentence and paragraph."""
+    if suites.detect(folder) == "lareqa":
+        benchmark = suites.load(folder)
+        texts = {question.text for question in benchmark.questions}
+        for candidate in benchmark.candidates:
+            texts |= {candidate.text, candidate.context}
+    else:
+        texts = set()
+        for lang in miracl.languages(folder):
+            judged = miracl.load(folder, lang)
+            relevant = {passage for each in judged.relevant.values() for passage in each}
+            texts |= {topic.text for topic in judged.topics}
+            texts |= {passage.text for passage in miracl.passages(judged) if passage.id in relevant}
     return frozenset(traits.normalise(text) for text in texts) - {""}
 
 

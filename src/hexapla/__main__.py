@@ -1,0 +1,32 @@
+"""`hexapla COMMAND ...`: one function a command, imported when it is called."""
+
+import importlib
+import sys
+
+from hexapla import cli
+
+COMMANDS = {
+    "evaluate": "judge any model on any benchmark",
+    "compare": "set results side by side, with intervals and tests",
+}
+
+
+def main() -> None:
+    """Hand the rest of the command line to the command's function."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name not in COMMANDS:
+        width = max(map(len, COMMANDS))
+        lines = [f"  {command:{width}}  {what}" for command, what in COMMANDS.items()]
+        usage = "\n".join(
+            ["usage: hexapla COMMAND ...", "", *lines, "", "hexapla COMMAND --help tells more."]
+        )
+        asked = name in ("-h", "--help")
+        print(usage if asked else f"hexapla: no command '{name}'; there are: {', '.join(COMMANDS)}",
+              file=sys.stdout if asked else sys.stderr)  # fmt: skip
+        sys.exit(0 if asked else 2)
+    module = importlib.import_module(f"hexapla.commands.{name}")
+    cli.run(getattr(module, name), sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a person types beside the pipeline: `hexapla evaluate MODEL`, `hexapla compare DIR DIR`."""

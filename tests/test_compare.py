@@ -1,0 +1,79 @@
+"""`hexapla compare`, called as a person calls it."""
+
+import re
+
+import pytest
+
+from hexapla import __main__ as program
+from worlds import written
+
+
+def run(monkeypatch, capsys, *argv):
+    """Exit status, stdout, stderr."""
+    monkeypatch.setattr("sys.argv", ["hexapla", *map(str, argv)])
+    try:
+        program.main()
+        status = 0
+    except SystemExit as stop:
+        status = stop.code
+    return status, *capsys.readouterr()
+
+
+@pytest.fixture
+def hexapla(monkeypatch, capsys):
+    return lambda *argv: run(monkeypatch, capsys, *argv)
+
+
+def test_figures_intervals_differences_and_the_method(hexapla, tmp_path):
+    good, bad = written(tmp_path / "a", "good", 0, near=5.0), written(tmp_path / "b", "bad", 1, near=0.5)
+    status, out, _ = hexapla("compare", good, bad)
+    assert status == 0
+    (line,) = re.findall(r"^bad .*$", out, re.MULTILINE)
+    assert "▼" in line
+    assert re.search(r"^mAP multi +0\.\d+ \[0\.\d+, 0\.\d+\]", out, re.MULTILINE)
+    assert re.search(r"^mAP multi +\+0\.\d+ \(p [=<] 0\.\d+\)\*$", out, re.MULTILINE)
+    assert "Holm-corrected" in out
+    assert "sample, centred" in hexapla("compare", good, bad, "--centring", "language")[1]
+
+
+def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
+    one, two = (written(tmp_path / str(i), "m", i, seed=i, alpha=0.5, sampler="hybrid") for i in (1, 2))
+    other = written(tmp_path / "other", "other", 3)
+    status, out, _ = hexapla("compare", one, other, two)
+    assert status == 0
+    assert " ± " in out
+    assert out.count("minus") == 1
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):
+    one, two = (written(tmp_path / name, "m", i) for i, name in enumerate("ab"))
+    out = hexapla("compare", one, two)[1]
+    assert str(one) in out
+    assert str(two) in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["compare", "gone", "gone2"], "hexapla compare: gone/scores.json: not found"),
+        (["compare"], "hexapla compare: the following arguments are required: dirs"),
+        (["compare", "{a}"], "hexapla compare: wants the folders of at least two different models"),
+        (
+            ["compare", "{a}", "{b}", "--centring", "trained"],
+            "hexapla compare: no benchmark that all have with centring 'trained' (a: sample (none, language)",
+        ),
+        (["train"], "hexapla: no command 'train'; there are: evaluate, compare"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(hexapla, tmp_path, argv, line):
+    folders = {name: written(tmp_path / name, name) for name in "ab"}
+    status, _, err = hexapla(*(each.format(**folders) for each in argv))
+    assert status == 2
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+def test_without_a_command_it_says_which_there_are(hexapla):
+    status, out, _ = hexapla()
+    assert status == 0
+    assert "evaluate" in out
