@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: setup repro test lint format ui gate quick clean
+.PHONY: setup repro test slow lint format ui gate quick clean
 
 setup: $(VENV)/.done
 
@@ -24,6 +24,10 @@ repro: setup
 
 test: setup
 	python -m pytest
+
+# What takes minutes: the default encoder on the real XQuAD-R, where that is at hand.
+slow: setup
+	python -m pytest -m slow
 
 lint: setup
 	ruff check

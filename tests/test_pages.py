@@ -49,3 +49,11 @@ def test_tables_can_be_wider_than_the_window():
         < html.index("</main>")
     )
     assert "<strong>1</strong>" in html
+
+
+def test_links_within_the_page_arrive():
+    html = pages.page("# A\n\n[go](#how-sure-r1-is)\n\n## How sure (R@1) is\n\n## How sure (R@1) is\n", {})
+    tags = Reader(html).tags
+    names = [attrs["id"] for _, attrs in tags if "id" in attrs]
+    assert names == ["a", "how-sure-r1-is", "how-sure-r1-is-1"]
+    assert [attrs["href"] for tag, attrs in tags if tag == "a"] == ["#how-sure-r1-is"]

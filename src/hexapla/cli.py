@@ -58,7 +58,7 @@ def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
 
 def _options(kind: Any) -> dict[str, Any]:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return _options(args[0])
     if origin is tuple:
         return {"nargs": "+", **_options(args[0])}

@@ -177,8 +177,7 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
 
     Args:
         name: which encoder; of a hub id the revision must be pinned.
-        prompts: keys `query` and `passage`, for a plain transformers model; a sentence-transformers
-            model keeps its own.
+        prompts: keys `query` and `passage`, for a model that brings none of its own.
         device: `cpu`, `cuda`, ...; the best that is there by default, and with several processes the
             one that is this process's own.
 
@@ -213,8 +212,8 @@ def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str
             model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=safe)
         else:
             model = _plain(folder, device)
-            model.prompts = dict(prompts)
-    given = model.prompts
+    # Many a sentence-transformers folder was trained with prompts that it does not name (E5's).
+    given = {key: text for key, text in model.prompts.items() if text} or prompts
     passage = given.get("passage") or given.get("document") or given.get("corpus") or ""
     # sentence-transformers' encode_document looks for `document` first.
     model.prompts = {**given, "query": given.get("query", ""), "document": passage, "passage": passage}

@@ -1,8 +1,10 @@
 """Markdown to one HTML page that needs nothing beside it: style and pictures are inside."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from string import Template
 from typing import Any
 
@@ -69,9 +71,21 @@ def page(markdown: str, pictures: Mapping[str, bytes]) -> str:
     for token in _all(tokens):
         if token.type == "image" and (address := str(token.attrs["src"])) in pictures:
             token.attrs["src"] = "data:image/png;base64," + base64.b64encode(pictures[address]).decode()
+    _name_headings(tokens)
     title = next((tokens[i + 1].content for i, t in enumerate(tokens) if t.tag == "h1"), "Report")
     body = reader.renderer.render(tokens, reader.options, {})
     return _PAGE.substitute(title=escape(title.replace("\\", "")), body=body)
+
+
+def _name_headings(tokens: Sequence[Token]) -> None:
+    """Anchors as GitHub makes them, so that one link works in both; the second of a name gets a number."""
+    seen: dict[str, int] = {}
+    for opened, inside in pairwise(tokens):
+        if opened.type == "heading_open":
+            words = re.sub(r"[^\w\s-]", "", inside.content.lower())
+            name = re.sub(r"\s", "-", words.strip())
+            count = seen[name] = seen.get(name, -1) + 1
+            opened.attrSet("id", f"{name}-{count}" if count else name)
 
 
 def _all(tokens: Sequence[Token]) -> list[Token]:

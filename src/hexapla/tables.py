@@ -133,6 +133,8 @@ def _delta(measure: Measure, contrast: Contrast, mark: str = "**{}**") -> str:
     if contrast.difference is None:
         return "–"
     number = f"{contrast.difference:+.{measure.digits}f}".replace("-", "−")
+    if not round(contrast.difference, measure.digits):
+        number = f"{0:.{measure.digits}f}"
     if contrast.p is None:
         return number
     text = f"{number} ({p_value(contrast.p)})"
