@@ -54,8 +54,10 @@ quick: setup
 	git clone --quiet . $(QUICK)
 	cd $(QUICK) && dvc exp run --force \
 	  -S 'translate.languages=[de,zh]' -S train.steps=4 -S train.batch_size=8 -S train.freeze_layers=8 \
+	  -S 'replicas={seeds: [14], samplers: [hybrid]}' \
 	  -S 'benchmarks=[{name: sample, path: data/sample/benchmark, languages: [de,en,zh]}]'
 	test -s $(QUICK)/reports/report.html
+	cd $(QUICK) && PYTHONPATH=src python -m hexapla compare reports/results/*
 
 clean:
 	rm -rf build .checkpoints .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

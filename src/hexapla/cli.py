@@ -6,6 +6,7 @@ test can hold `dvc.yaml` against it. Mistakes of the user end as one line on std
 """
 
 import argparse
+import errno
 import inspect
 import logging
 import sys
@@ -49,11 +50,18 @@ def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
             required = argument.default is argument.empty
             default = None if required else argument.default
             flag = f"--{argument.name.replace('_', '-')}"
-            built.add_argument(flag, required=required, default=default, **_options(hints[argument.name]))
+            options = _options(hints[argument.name])
+            built.add_argument(flag, required=required, default=default, help=_shown(default), **options)
         elif argument.kind is argument.POSITIONAL_ONLY:
             built.add_argument(argument.name, **_options(hints[argument.name]))
     built.add_argument("--params", type=Path, default=Path("params.yaml"), help=argparse.SUPPRESS)
     return built
+
+
+def _shown(default: Any) -> str | None:
+    if default is None or default == "":
+        return None
+    return f"default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}"
 
 
 def _options(kind: Any) -> dict[str, Any]:
@@ -93,6 +101,13 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None
         function(*positional, **parameters, **flags)
     except Mistake as mistake:
         print(f"hexapla {function.__name__}: {mistake}", file=sys.stderr)  # noqa: T201 - the line itself
+        sys.exit(2)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the user's to mend, when it names a place.
+        if not error.filename and error.errno != errno.ENOSPC:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"hexapla {function.__name__}: {place}{error.strerror}", file=sys.stderr)  # noqa: T201 - the line itself
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"hexapla {function.__name__}: interrupted", file=sys.stderr)  # noqa: T201 - the line itself

@@ -185,6 +185,7 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
         Mistake: no such folder, no pinned revision, the hub can't be reached, or no safetensors.
     """
     device = device or processes.device()
+    _refuse_absent(device)
     # Its bars tell of milliseconds (weights, shards); those of encoding and training stay.
     transformers.utils.logging.disable_progress_bar()
     if name == DEFAULT:
@@ -201,6 +202,16 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         line = next(iter(str(error).splitlines()), "")
         raise Mistake(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line[:200]}") from None
+
+
+def _refuse_absent(device: str | None) -> None:
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise Mistake(f"device '{device}': not on this machine ({line[:100]}); take cpu") from None
 
 
 def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str | None = None) -> Encoder:

@@ -39,6 +39,8 @@ def evaluate(
     for name, tokens in (("--question-tokens", question_tokens), ("--passage-tokens", passage_tokens)):
         if tokens < 4:
             raise Mistake(f"{name}: must be at least 4, got {tokens}")
+    if out:  # what can't be written shows now, not after the work
+        out.mkdir(parents=True, exist_ok=True)
     tasks = _tasks(benchmark, candidate_text)
     prompts = {"query": query_prompt, "passage": passage_prompt}
     judged = encoder.load(model, prompts=prompts, device=device)
