@@ -212,7 +212,7 @@ def test_json_that_is_no_language_is_refused_and_a_licence_is_not(tmp_path):
         benchmarks.load(tmp_path, ["en"])
     (tmp_path / "notes.json").unlink()
     (tmp_path / "de.json").write_text("[1, 2]")
-    with pytest.raises(Mistake, match=r"de\.json: not LAReQA format, TypeError"):
+    with pytest.raises(Mistake, match=r"de\.json: its articles: not LAReQA format, TypeError"):
         benchmarks.load(tmp_path)
     (tmp_path / "de.json").write_text("")
     with pytest.raises(Mistake, match=r"de\.json:1: broken JSON"):

@@ -16,7 +16,7 @@ RANKS = np.array([[3, 1, 10], [2, 0, 5], [7, 0, 0], [0, 0, 0], [4, UNFOUND, 2], 
 
 
 def test_rank_distance_by_hand():
-    np.testing.assert_array_equal(rank_distance(RANKS), [9, 3, 0, np.nan, np.inf, np.inf])
+    np.testing.assert_array_equal(rank_distance(RANKS), [9, 3, np.nan, np.nan, np.inf, np.inf])
 
 
 def test_rank_distance_of_translations_that_lead_is_their_number_less_one():

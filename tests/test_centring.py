@@ -49,7 +49,7 @@ def test_stored_means_come_back_by_side(tmp_path):
         {"de": np.zeros(3, np.float32), "zh-hant": np.ones(3, np.float32)},
     )
     centring.save(tmp_path, query, passage)
-    one, two = centring.load(tmp_path)
+    one, two = centring.load(str(tmp_path))
     assert list(one) == ["de"]
     np.testing.assert_array_equal(two["zh-hant"], passage["zh-hant"])
 

@@ -14,9 +14,9 @@ def test_figures_intervals_differences_and_the_method(hexapla, tmp_path):
     (line,) = re.findall(r"^bad .*$", out, re.MULTILINE)
     assert "▼" in line
     assert re.search(r"^mAP multi +0\.\d+ \[0\.\d+, 0\.\d+\]", out, re.MULTILINE)
-    assert re.search(r"^mAP multi +\+0\.\d+ \(p [=<] 0\.\d+\)\*$", out, re.MULTILINE)
+    assert re.search(r"^mAP multi +\+0\.\d+ \(p [=<] 0\.\d+\) †$", out, re.MULTILINE)
     assert "Holm-corrected" in out
-    assert "sample, centred" in hexapla("compare", good, bad, "--centring", "language")[1]
+    assert "sample, centred: language" in hexapla("compare", good, bad, "--centring", "language")[1]
 
 
 def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
@@ -26,6 +26,11 @@ def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
     assert status == 0
     assert " ± " in out
     assert out.count("minus") == 1
+
+
+def test_what_was_not_judged_alike_is_said_first(hexapla, tmp_path):
+    one, two = (written(tmp_path / str(n), str(n), n, question_tokens=n) for n in (32, 96))
+    assert hexapla("compare", one, two)[1].startswith("Not judged alike, question_tokens: 32 32; 96 96\n")
 
 
 def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):

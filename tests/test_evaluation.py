@@ -1,5 +1,6 @@
 import gzip
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -61,6 +62,8 @@ def words(texts, *, accent=2.0, dim=64):
 class Fake:
     """Stands for an encoder; `asked` tells what it had to encode."""
 
+    prompts: ClassVar = {"query": "", "passage": "text: ", "other": "x"}
+
     def __init__(self):
         self.asked = []
 
@@ -84,7 +87,10 @@ def test_a_parallel_benchmark_is_encoded_once_for_all_centrings(fake, tmp_path):
     task = evaluation.task("words", lareqa(tmp_path / "b"))
     found = evaluation.judge(fake, [task], settings("none", "language"), folder=None, name="m")
     assert fake.asked == [("query", 16, 18), ("passage", 32, 18)]
-    assert found.card == {"question_tokens": 16, "passage_tokens": 32, "precision": "fp32"}
+    prompts = {"query": "", "passage": "text: "}
+    assert found.card == {
+        "question_tokens": 16, "passage_tokens": 32, "precision": "fp32", "prompts": prompts
+    }  # fmt: skip
     result = results.made({}, found.judged)
     plain, centred = (result.scores["words"][how] for how in ("none", "language"))
     assert plain["map_mono"] == centred["map_mono"] == 1

@@ -142,12 +142,13 @@ def load(path: Path, languages: Sequence[str] = (), *, candidate_text: str = "se
     for lang, file in chosen.items():
         before = len(questions)
         slips = _Slips([], [])
-        tree = store.read_json(file)
+        tree, where = store.read_json(file), "its articles"
         try:
             for number, paragraph in enumerate(_paragraphs(tree), 1):
-                _read_paragraph(paragraph, f"paragraph {number}", lang, questions, candidates, slips)
+                where = f"paragraph {number}"
+                _read_paragraph(paragraph, where, lang, questions, candidates, slips)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise Mistake(f"{file}: not LAReQA format, {type(error).__name__}: {error}") from None
+            raise Mistake(f"{file}: {where}: not LAReQA format, {type(error).__name__}: {error}") from None
         except ValueError as error:
             raise Mistake(f"{file}: {error}") from None
         if len(questions) == before:

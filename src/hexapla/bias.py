@@ -14,12 +14,13 @@ def rank_distance(ranks: np.ndarray) -> np.ndarray:
     """Worst minus best rank of a question's relevant candidates (arXiv 2408.10536, section 3.3).
 
     Returns:
-        float [questions]; 0 with one relevant candidate, NaN without any, infinite when one was not
-        found. The least that n translations allow is n - 1.
+        float [questions]; NaN with fewer than two relevant candidates, between which alone there is a
+        distance; infinite when one was not found. The least that n translations allow is n - 1.
     """
     worst = worst_rank(ranks)
     best = np.where(ranks > 0, ranks, UNFOUND).min(axis=1)
-    return np.where(np.isinf(worst), np.inf, worst - best)
+    distance = np.where(np.isinf(worst), np.inf, worst - best)
+    return np.where((ranks > 0).sum(axis=1) > 1, distance, np.nan)
 
 
 def worst_rank(ranks: np.ndarray) -> np.ndarray:

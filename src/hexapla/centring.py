@@ -63,13 +63,13 @@ def save(folder: Path, query: Means, passage: Means) -> None:
         save_file(tensors, scratch)
 
 
-def load(folder: Path) -> tuple[Means, Means]:
+def load(folder: Path | str) -> tuple[Means, Means]:
     """What `save` wrote: the means of questions and of passages.
 
     Raises:
         Mistake: the model has none, or the file is broken.
     """
-    path = folder / FILE
+    path = Path(folder) / FILE
     if not path.is_file():
         raise Mistake(f"{path}: not found; only models that `hexapla` trained store their languages' means")
     try:

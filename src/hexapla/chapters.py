@@ -33,7 +33,8 @@ def results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
     parts = [
         f"## Results on {name}",
         f"{detail['questions']:,} questions in {len(languages)} languages "
-        f"({', '.join(map(plain, languages))}); {detail['candidates']:,} passages to choose from. "
+        f"({', '.join(map(plain, languages))}){_sources(models[0], benchmark)}; "
+        f"{detail['candidates']:,} passages to choose from{_settings(models[0])}. "
         + _headline(shown, tests, measures, len(languages)),
     ]
     parts += _boards(shown, tests, measures, len(languages))
@@ -44,13 +45,29 @@ def results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
     return [*parts, *_languages(benchmark, models, figures)]
 
 
+def _sources(model: Model, benchmark: str) -> str:
+    """Of how many questions they are translations: what intervals and tests count."""
+    multi = model.results[0].outcomes[benchmark]["none"].get("multi")
+    return f", translations of {len(multi['map'].clusters):,}" if multi else ""
+
+
+def _settings(model: Model) -> str:
+    """How it was judged, for results that say so."""
+    card = model.results[0].card
+    if "precision" not in card:
+        return ""
+    return (
+        f" (cut to {card['question_tokens']} and {card['passage_tokens']} tokens, {plain(card['precision'])})"
+    )
+
+
 def _headline(
     shown: Board, tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure], languages: int
 ) -> str:
     """Sentences that hold whatever the figures are."""
     spoken = {
         "map_multi": "mAP over the pool of all languages",
-        "rank_distance": "rank distance",
+        "rank_distance": "rank distance (less is better)",
         "ndcg10": "nDCG@10",
     }
     sentences = []
@@ -125,7 +142,8 @@ def _certainty(
     ]
     if tests:
         parts += [
-            f"Candidate minus baseline, in **bold** where p is below {comparison.LEVEL}:",
+            f"Candidate minus baseline, in **bold** where p is below {comparison.LEVEL}. More is better, but "
+            "of rank distance and worst rank less, and the own language's share should be even:",
             table(["measure", *(plain(title) for title, _ in shown[1:])], deltas(tests, measures)),
         ]
     return [*parts, _METHOD]
@@ -159,7 +177,8 @@ def _centring(benchmark: str, models: Sequence[Model]) -> list[str]:
     return [
         "### The control that costs nothing",
         "*Centred*: from every vector the mean vector of its language is taken away, questions and passages "
-        "apart, and what is left made a unit vector again. It needs no training, so training has to beat it. "
+        "apart, and what is left made a unit vector again. It needs no training, so training has to beat it "
+        "(p corrected over the two measures of each comparison). "
         + " ".join(_against(benchmark, models, how) for how in kinds),
         table(["model", "vectors", *(m.title for m in _CENTRED)], rows, left=2),
     ]

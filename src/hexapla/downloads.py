@@ -68,7 +68,7 @@ def resolve(text: str, configured: Sequence[Benchmark]) -> Found:
             return find(benchmark)
     if text in PRESETS:
         return find(Benchmark(preset=text))
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         name = re.sub(r"[^0-9A-Za-z_-]+", "-", Path(text).resolve().name).strip("-")
         return find(Benchmark(name=name or "folder", path=text))
     names = [benchmark.name for benchmark in configured]

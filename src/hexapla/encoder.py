@@ -50,6 +50,11 @@ class Encoder:
     def prompts(self) -> dict[str, str]:
         return dict(self.model.prompts)
 
+    def prompt(self, *, query: str | None = None, passage: str | None = None) -> None:
+        """Put these before texts from now on, whatever the model brought; None leaves a side as it is."""
+        given = {"query": query, "passage": passage, "document": passage}
+        self.model.prompts |= {key: text for key, text in given.items() if text is not None}
+
     @property
     def device(self) -> torch.device:
         return torch.device(self.model.device)
@@ -208,10 +213,9 @@ def _refuse_absent(device: str | None) -> None:
     if device is None:
         return
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise Mistake(f"device '{device}': not on this machine ({line[:100]}); take cpu") from None
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError):
+        raise Mistake(f"device '{device}': not on this machine, or not for computing; take cpu") from None
 
 
 def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str | None = None) -> Encoder:

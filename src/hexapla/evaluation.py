@@ -49,7 +49,7 @@ class Settings(NamedTuple):
 class Evaluation(NamedTuple):
     judged: dict[str, Judgement]
     card: dict[str, Any]
-    """What the figures depend on beside the model: lengths, precision."""
+    """What the figures depend on beside the weights: lengths, precision, prompts."""
 
 
 def task(name: str, folder: Path, languages: Sequence[str] = (), candidate_text: str = "sentence") -> Task:
@@ -101,7 +101,8 @@ def judge(
         else:
             judged[each.name] = _judged(each.name, each.content, encode, centrings, trained)
     lengths = {"question_tokens": settings.question_tokens, "passage_tokens": settings.passage_tokens}
-    return Evaluation(judged, {**lengths, "precision": precision})
+    prompts = {side: encoder.prompts[side] for side in ("query", "passage")}
+    return Evaluation(judged, {**lengths, "precision": precision, "prompts": prompts})
 
 
 def _trained(folder: Path | None, settings: Settings) -> tuple[Means, Means] | None:
@@ -195,6 +196,10 @@ class _Corpus:
     def __init__(self, label: str, part: miracl.Judged, encode: Encode) -> None:
         self.label, self.part, self.encode = label, part, encode
         self.ids = miracl.survey(part)
+        if self.ids.count < DEPTH:
+            raise Mistake(
+                f"{label}: its corpus has {self.ids.count} passages; Recall@{DEPTH} wants at least {DEPTH}"
+            )
         self.topics = encode([topic.text for topic in part.topics], "query", f"{label}, topics")
         self._sum: np.ndarray | None = None
 

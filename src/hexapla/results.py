@@ -76,12 +76,19 @@ def read(folder: Path) -> Result:
     Raises:
         Mistake: a file is missing, broken or of another version.
     """
+    for file in (SCORES, DETAILS, QUESTIONS):
+        if not (folder / file).is_file():
+            raise Mistake(
+                f"{folder / file}: not found; `dvc repro` or `dvc pull` brings a pipeline's results, "
+                "`hexapla evaluate --out` writes those of any model"
+            )
     scores, details = store.read_json(folder / SCORES), store.read_json(folder / DETAILS)
     columns = store.read_columns(folder / QUESTIONS)
     try:
         ranks = _ranks(columns, details["benchmarks"])
         card, benchmarks = details["model"], details["benchmarks"]
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        scores = {n: {how: dict(scores[n][how]) for how in d["centring"]} for n, d in benchmarks.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise Mistake(f"{folder}: not a results folder of this version ({error!r}); evaluate again") from None
     found = {name: {how: outcomes(r) for how, r in each.items()} for name, each in ranks.items()}
     return Result(card, scores, benchmarks, found)

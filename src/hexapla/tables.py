@@ -176,8 +176,8 @@ def plain_table(
 def plain_deltas(
     names: Sequence[str], tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure]
 ) -> str:
-    """Differences and p for a terminal, a line for each measure; `*` where significant."""
-    rows = [[m.title, *(_delta(m, test[m.key], "{}*") for test in tests)] for m in measures]
+    """Differences and p for a terminal, a line for each measure; † where significant."""
+    rows = [[m.title, *(_delta(m, test[m.key], "{} †") for test in tests)] for m in measures]
     return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
 
 

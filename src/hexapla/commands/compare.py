@@ -3,18 +3,20 @@
 from pathlib import Path
 
 from hexapla import comparison, results, tables
+from hexapla.params import Centring
 from hexapla.records import Mistake
 from hexapla.scoreboard import SHORT, held
 from hexapla.tables import Model
 
 _NOTE = (
-    "* best.  ▲ significantly better, ▼ significantly worse than the first model.\n"
+    "* best: highest; of rank distance and worst rank lowest; own language nearest to 1 / languages.\n"
+    "▲ significantly better, ▼ significantly worse than the first model.\n"
     "[a, b]: 95 % bootstrap interval over source questions; ±: standard deviation over seeds.\n"
-    "p: paired randomisation test over source questions, Holm-corrected over each table; * below 0.05."
+    "p: paired randomisation test over source questions, Holm-corrected over each table; † below 0.05."
 )
 
 
-def compare(dirs: tuple[Path, ...], /, *, centring: str = "none") -> None:
+def compare(dirs: tuple[Path, ...], /, *, centring: Centring = "none") -> None:
     """Compare the first results folder with each other one: figures, intervals, differences, tests.
 
     DIR is what `hexapla evaluate --out DIR` or the evaluate stage wrote (reports/results/NAME). Folders
@@ -31,6 +33,8 @@ def compare(dirs: tuple[Path, ...], /, *, centring: str = "none") -> None:
     if not shared:
         known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
         raise Mistake(f"no benchmark that all have with centring '{centring}' ({known})")
+    for line in _unlike(models):
+        print(line)
     for benchmark in shared:
         _show(benchmark, models, centring)
     print(_NOTE)
@@ -59,6 +63,17 @@ def _names(read: dict[str, results.Result]) -> dict[str, str]:
     }
 
 
+def _unlike(models: list[Model]) -> list[str]:
+    """How the models were judged differently, which a reader of the figures has to know."""
+    lines = []
+    for key in ("question_tokens", "passage_tokens", "precision", "prompts"):
+        values = [model.results[0].card.get(key) for model in models]
+        if any(value != values[0] for value in values):
+            each = "; ".join(f"{model.title} {v}" for model, v in zip(models, values, strict=True))
+            lines.append(f"Not judged alike, {key}: {each}")
+    return lines
+
+
 def _centrings(model: Model, benchmark: str) -> set[str]:
     return {
         how
@@ -79,7 +94,7 @@ def _show(benchmark: str, models: list[Model], centring: str) -> None:
     tests = comparison.contrasts(benchmark, judged[0], judged[1:], measures)
     languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
     short = held(SHORT, models[0].results[0].scores[benchmark][centring])
-    title = benchmark if centring == "none" else f"{benchmark}, centred"
+    title = benchmark if centring == "none" else f"{benchmark}, centred: {centring}"
     print(tables.plain_table(title, board, tests, short, languages), end="\n\n")
     print(tables.plain_intervals(board, measures), end="\n\n")
     others = [f"{judged[0].name}\nminus {each.name}" for each in judged[1:]]

