@@ -2,7 +2,7 @@
 
     python perf/ranking.py
     python perf/ranking.py --vectors FILE.npz --benchmark data/benchmarks/xquad-r
-    pip install --target /tmp/ranx ranx && python perf/ranking.py --ranx /tmp/ranx
+    pip install --target FOLDER ranx && python perf/ranking.py --ranx FOLDER
 
 Each contestant runs three times in a process of its own; the fastest counts, so what others compile
 at first use does not. The others do less than we do: one pool of all languages, no pools by

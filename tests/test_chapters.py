@@ -1,6 +1,6 @@
 import re
 
-from hexapla import chapters
+from hexapla import chapters, comparison
 from worlds import model
 
 MODELS = [
@@ -11,7 +11,8 @@ MODELS = [
 
 
 def chapter(models=MODELS):
-    return "\n\n".join(chapters.results("sample", models, "figures"))
+    compared = comparison.compared("sample", [each.judged() for each in models])
+    return "\n\n".join(chapters.results("sample", models, compared, "figures"))
 
 
 def section(title, text=None):
@@ -78,7 +79,9 @@ def test_a_judged_benchmark_has_its_own_measures_and_no_pictures():
         },
         outcomes={"miracl": {"none": found}},
     )  # fmt: skip
-    text = "\n\n".join(chapters.results("miracl", [MODELS[0]._replace(results=[made])], "figures"))
+    alone = MODELS[0]._replace(results=[made])
+    compared = comparison.compared("miracl", [alone.judged()])
+    text = "\n\n".join(chapters.results("miracl", [alone], compared, "figures"))
     assert "nDCG@10 by the question's language" in text
     assert "![" not in text
     assert "mAP" not in text

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from hexapla import reporting
+from hexapla import comparison, reporting
 from hexapla.stages.gate import gate
 from worlds import model, summaries
 
@@ -15,7 +15,9 @@ MODELS = [
 
 
 def report(models=MODELS, **validation):
-    return reporting.markdown(reporting.Data(*summaries(**validation).values()), models, "figures")
+    benchmarks = models[0].results[0].benchmarks
+    compared = {b: comparison.compared(b, [each.judged() for each in models]) for b in benchmarks}
+    return reporting.markdown(reporting.Data(*summaries(**validation).values()), models, compared, "figures")
 
 
 def test_every_model_stands_in_the_training_table():

@@ -41,7 +41,7 @@ def test_plain_text_comes_out_as_it_went_in(text):
 
 def shown(models, measures):
     judged = [each.judged() for each in models]
-    board = [(each.name, comparison.figures("sample", each)) for each in judged]
+    board = comparison.compared("sample", judged).board
     return board, comparison.contrasts("sample", judged[0], judged[1:], measures)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from hexapla import comparison
-from hexapla.comparison import Contrast, Judged
+from hexapla.comparison import Board, Comparison, Contrast, Judged
 from hexapla.scoreboard import BIAS, JUDGED, MEASURES, QUALITY, Measure, best, held
 from hexapla.tables import (
-    Board,
     Model,
     board,
     by_language,
@@ -22,13 +21,10 @@ _CENTRED = tuple(
 )
 
 
-def results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
+def results(benchmark: str, models: Sequence[Model], compared: Comparison, figures: str) -> list[str]:
     """Paragraphs and tables; the candidate is the first of `models`, `figures` the pictures' folder."""
     detail = models[0].results[0].benchmarks[benchmark]
-    judged = [model.judged() for model in models]
-    shown: Board = [(each.name, comparison.figures(benchmark, each)) for each in judged]
-    measures = comparison.measures_of(benchmark, judged[0])
-    tests = comparison.contrasts(benchmark, judged[0], judged[1:], measures)
+    measures, shown, tests = compared
     languages, name = detail["languages"], plain(benchmark)
     parts = [
         f"## Results on {name}",
@@ -38,7 +34,7 @@ def results(benchmark: str, models: Sequence[Model], figures: str) -> list[str]:
         + _headline(shown, tests, measures, len(languages)),
     ]
     parts += _boards(shown, tests, measures, len(languages))
-    parts += _certainty(shown, tests, measures, judged)
+    parts += _certainty(shown, tests, measures, [model.judged() for model in models])
     if detail["format"] == "miracl":
         return [*parts, "### By language", *by_language(benchmark, models, JUDGED)]
     parts += _centring(benchmark, models)
@@ -164,16 +160,14 @@ _METHOD = (
 def _centring(benchmark: str, models: Sequence[Model]) -> list[str]:
     """Every model without and with its languages' means taken away, and what that says of training."""
     kinds = [how for how in models[0].results[0].benchmarks[benchmark]["centring"] if how != "none"]
-    rows: list[list[str]] = []
-    for model in models:
-        for how in ("none", *kinds):
-            figures = model.results[0].scores[benchmark][how]
-            if len(model.results) > 1:
-                seeds = comparison.figures(benchmark, model.judged(how))
-                figures = {key: figure.value for key, figure in seeds.items()}
-            rows.append([plain(model.title), _KINDS[how], *(m.show(figures[m.key]) for m in _CENTRED)])
     if not kinds:
         return []
+    rows = []
+    for model in models:
+        for how in ("none", *kinds):
+            judged = model.judged(how)
+            cells = (m.show(judged.outcome(benchmark, m).figure()) for m in _CENTRED)
+            rows.append([plain(model.title), _KINDS[how], *cells])
     return [
         "### The control that costs nothing",
         "*Centred*: from every vector the mean vector of its language is taken away, questions and passages "

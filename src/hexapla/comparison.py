@@ -64,6 +64,30 @@ class Judged(NamedTuple):
         return first._replace(sums=sums)
 
 
+Board = Sequence[tuple[str, Mapping[str, Figure]]]
+"""Titles and figures, the candidate's first."""
+
+
+class Comparison(NamedTuple):
+    """Models side by side on one benchmark."""
+
+    measures: list[Measure]
+    board: Board
+    tests: list[dict[str, Contrast]]
+    """Of each other model, the candidate's contrasts with it; one table, corrected together."""
+
+
+def compared(benchmark: str, judged: Sequence[Judged]) -> Comparison:
+    """The first of `judged`, the candidate, beside each other one.
+
+    Raises:
+        Mistake: they were not judged on the same questions.
+    """
+    measures = measures_of(benchmark, judged[0])
+    board = [(each.name, figures(benchmark, each)) for each in judged]
+    return Comparison(measures, board, contrasts(benchmark, judged[0], judged[1:], measures))
+
+
 def measures_of(benchmark: str, model: Judged) -> list[Measure]:
     """The headline measures that this benchmark has."""
     return held(MEASURES.values(), model.results[0].scores[benchmark][model.centring])

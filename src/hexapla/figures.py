@@ -46,9 +46,7 @@ def language_pairs(path: Path, languages: Sequence[str], models: Mapping[str, np
         values = np.concatenate([matrix.ravel() for matrix in models.values()])
         low = float(np.floor(np.nanmin(values, initial=0.9) * 10) / 10)
         for axis, (title, matrix) in zip(axes.flat, models.items(), strict=False):
-            image = axis.imshow(matrix, vmin=low, vmax=1, cmap="viridis")
-            axis.set_title(title)
-            _annotate(axis, matrix, low, 1, languages)
+            image = _heatmap(axis, title, matrix, low, 1, languages)
         for axis in axes.flat[len(models) :]:
             axis.set_visible(False)
         for axis in axes[:, 0]:
@@ -74,17 +72,19 @@ def matrices(path: Path, languages: Sequence[str], panels: Mapping[str, np.ndarr
         axes = figure.subplots(1, len(panels), squeeze=False)
         for axis, (title, matrix) in zip(axes.flat, panels.items(), strict=True):
             high = float(np.nanmax(matrix, initial=0)) or 1.0
-            image = axis.imshow(matrix, vmin=0, vmax=high, cmap="viridis")
-            _annotate(axis, matrix, 0, high, languages)
-            axis.set_title(title)
+            image = _heatmap(axis, title, matrix, 0, high, languages)
             axis.set_xlabel("language of the passages")
             figure.colorbar(image, ax=axis, shrink=0.8, aspect=30)
         axes[0, 0].set_ylabel("language of the question")
         _save(figure, path)
 
 
-def _annotate(axis: Any, matrix: np.ndarray, low: float, high: float, languages: Sequence[str]) -> None:
-    """Languages at both axes, and each cell's value in a colour that stands out from it."""
+def _heatmap(
+    axis: Any, title: str, matrix: np.ndarray, low: float, high: float, languages: Sequence[str]
+) -> Any:
+    """Languages at both axes, and each cell's value in a colour that stands out from it; the image."""
+    image = axis.imshow(matrix, vmin=low, vmax=high, cmap="viridis")
+    axis.set_title(title)
     axis.set_xticks(range(len(languages)), languages)
     axis.set_yticks(range(len(languages)), languages)
     axis.tick_params(length=0)
@@ -94,6 +94,7 @@ def _annotate(axis: Any, matrix: np.ndarray, low: float, high: float, languages:
             text = f"{value:.2f}".removeprefix("0")
             colour = "#1d2127" if bright else "white"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=6.5)
+    return image
 
 
 def rank_distances(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hexapla.chapters import results
+from hexapla.comparison import Comparison
 from hexapla.scoreboard import MEASURES
 from hexapla.tables import Model, code, plain, table
 
@@ -26,17 +27,18 @@ class Data(NamedTuple):
     validation: Mapping[str, Any]
 
 
-def markdown(data: Data, models: Sequence[Model], figures: str) -> str:
+def markdown(data: Data, models: Sequence[Model], compared: Mapping[str, Comparison], figures: str) -> str:
     """The whole report.
 
     Args:
         data: summaries of the data stages.
         models: the candidate first, then its baselines; all judged on the same benchmarks.
+        compared: the models side by side, by benchmark.
         figures: folder of the pictures, relative to the report.
     """
     parts = [f"# Retrieval across languages: {plain(models[0].title)} beside its baselines"]
     for benchmark in models[0].results[0].scores:
-        parts += results(benchmark, models, figures)
+        parts += results(benchmark, models, compared[benchmark], figures)
     parts += [*_measures(models), *_runs(models, figures), *_data(data), *_paper(), *_limits(models)]
     return "\n\n".join(parts) + "\n"
 

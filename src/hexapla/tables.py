@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from hexapla.comparison import Contrast, Figure, Judged
+from hexapla.comparison import Board, Contrast, Figure, Judged
 from hexapla.results import Result
 from hexapla.scoreboard import Measure, best
 
@@ -39,9 +39,6 @@ class Model(NamedTuple):
         part: Mapping[str, Any] = self.results[0].benchmarks[benchmark]["centring"][centring]
         return part
 
-
-Board = Sequence[tuple[str, Mapping[str, Figure]]]
-"""Titles and figures, the candidate's first."""
 
 # --- Markdown ----------------------------------------------------------------------------------
 

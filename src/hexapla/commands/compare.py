@@ -27,8 +27,8 @@ def compare(dirs: tuple[Path, ...], /, *, centring: Centring = "none") -> None:
         raise Mistake("wants the folders of at least two different models")
     shared = [
         name
-        for name, detail in models[0].results[0].benchmarks.items()
-        if all(centring in _centrings(model, name) for model in models) and centring in detail["centring"]
+        for name in models[0].results[0].benchmarks
+        if all(centring in _centrings(model, name) for model in models)
     ]
     if not shared:
         known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
@@ -75,11 +75,9 @@ def _unlike(models: list[Model]) -> list[str]:
 
 
 def _centrings(model: Model, benchmark: str) -> set[str]:
-    return {
-        how
-        for result in model.results
-        for how in result.benchmarks.get(benchmark, {"centring": {}})["centring"]
-    }
+    """Under which all of its seeds were judged."""
+    kinds = [set(result.benchmarks.get(benchmark, {}).get("centring", ())) for result in model.results]
+    return set.intersection(*kinds)
 
 
 def _known(model: Model) -> str:
@@ -88,14 +86,11 @@ def _known(model: Model) -> str:
 
 
 def _show(benchmark: str, models: list[Model], centring: str) -> None:
-    judged = [model.judged(centring) for model in models]
-    measures = comparison.measures_of(benchmark, judged[0])
-    board = [(each.name, comparison.figures(benchmark, each)) for each in judged]
-    tests = comparison.contrasts(benchmark, judged[0], judged[1:], measures)
+    measures, board, tests = comparison.compared(benchmark, [model.judged(centring) for model in models])
     languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
     short = held(SHORT, models[0].results[0].scores[benchmark][centring])
     title = benchmark if centring == "none" else f"{benchmark}, centred: {centring}"
     print(tables.plain_table(title, board, tests, short, languages), end="\n\n")
     print(tables.plain_intervals(board, measures), end="\n\n")
-    others = [f"{judged[0].name}\nminus {each.name}" for each in judged[1:]]
+    others = [f"{board[0][0]}\nminus {name}" for name, _ in board[1:]]
     print(tables.plain_deltas(others, tests, measures), end="\n\n")

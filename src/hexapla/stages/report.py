@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from hexapla import cli, comparison, figures, pages, reporting, results, store, tables, tracking
+from hexapla.comparison import Comparison
 from hexapla.params import BaselineName, Replicas
 from hexapla.scoreboard import SHORT, held
 from hexapla.tables import Model
@@ -34,7 +35,9 @@ def report(
     )
     with store.whole_folder(pictures) as folder:
         _draw(folder, models, curves)
-    text = reporting.markdown(facts, models, pictures.name)
+    judged_on = models[0].results[0].benchmarks
+    compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}
+    text = reporting.markdown(facts, models, compared, pictures.name)
     drawn = sorted(pictures.iterdir())
     store.write_text(markdown, text)
     store.write_text(html, pages.page(text, {f"{pictures.name}/{p.name}": p.read_bytes() for p in drawn}))
@@ -47,7 +50,7 @@ def report(
             tracked.artifacts(drawn, f"report/{pictures.name}")
         if not tracked.alive:
             break  # one warning is enough
-    _print(models)
+    _print(models[0], compared)
 
 
 def _models(names: tuple[str, ...], replicas: Replicas, judged: Path, training: Path) -> list[Model]:
@@ -64,16 +67,13 @@ def _models(names: tuple[str, ...], replicas: Replicas, judged: Path, training: 
     ]
 
 
-def _print(models: list[Model]) -> None:
+def _print(candidate: Model, compared: dict[str, Comparison]) -> None:
     """The comparison, short enough for a terminal."""
-    for benchmark, detail in models[0].results[0].benchmarks.items():
-        judged = [model.judged() for model in models]
-        board = [(each.name, comparison.figures(benchmark, each)) for each in judged]
-        tests = comparison.contrasts(
-            benchmark, judged[0], judged[1:], comparison.measures_of(benchmark, judged[0])
-        )
-        short = held(SHORT, models[0].results[0].scores[benchmark]["none"])
-        _log.info("\n%s", tables.plain_table(benchmark, board, tests, short, len(detail["languages"])))
+    result = candidate.results[0]
+    for benchmark, (_, board, tests) in compared.items():
+        short = held(SHORT, result.scores[benchmark]["none"])
+        languages = len(result.benchmarks[benchmark]["languages"])
+        _log.info("\n%s", tables.plain_table(benchmark, board, tests, short, languages))
     _log.info(
         "\n* best: highest mAP and recall, lowest rank distance, own language nearest to its fair share\n"
         "▲ ▼ significantly better, worse than the candidate\n"
