@@ -4,7 +4,6 @@ Two layouts, told apart by their folders; `miracl` says what they hold.
 """
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,24 +71,13 @@ def rows(
         if file.suffix == ".parquet":
             yield from store.read_rows(file, "parquet")
         elif file.suffix == ".gz":
-            yield from _read_json_lines(file)
+            yield from ((where, store.json_object(where, line)) for where, line in _lines(file))
         else:
             for where, line in _lines(file):
                 fields = line.rstrip("\r\n").split(separator)
                 if len(fields) != len(columns):
                     raise Mistake(f"{where}: has {len(fields)} fields, wants {', '.join(columns)}")
                 yield where, dict(zip(columns, fields, strict=True))
-
-
-def _read_json_lines(file: Path) -> Iterator[store.Row]:
-    for where, line in _lines(file):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise Mistake(f"{where}: broken JSON ({error.msg})") from None
-        if not isinstance(row, dict):
-            raise Mistake(f"{where}: wants a JSON object, got {type(row).__name__}")
-        yield where, row
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:

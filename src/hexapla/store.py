@@ -229,13 +229,19 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise Mistake(f"{path}:{number}: broken JSON ({error.msg})") from None
-            if not isinstance(row, dict):
-                raise Mistake(f"{path}:{number}: wants a JSON object, got {type(row).__name__}")
-            yield f"{path}:{number}", row
+            where = f"{path}:{number}"
+            yield where, json_object(where, line)
+
+
+def json_object(where: str, line: str) -> dict[str, Any]:
+    """A line of JSONL; Mistake, at its place, when it is not one object."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise Mistake(f"{where}: broken JSON ({error.msg})") from None
+    if not isinstance(row, dict):
+        raise Mistake(f"{where}: wants a JSON object, got {type(row).__name__}")
+    return row
 
 
 def _read_csv(path: Path) -> Iterator[Row]:

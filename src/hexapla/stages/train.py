@@ -70,7 +70,7 @@ def train(
             steps = _fit(learner, texts, plan, train, kept, tracked)
         learner.save(model)
         cards.write(model, settings)
-        centring.save(model, *_means(model, table, train, seed))
+        centring.save(model, *_means(learner, table, train, seed))
         card |= _outcome(learner, model, train, plan, steps)
         store.write_csv(curve, _CURVE, [[getattr(step, name) for name in _CURVE] for step in steps])
         store.write_json(summary, card)
@@ -110,9 +110,10 @@ def _fit(
     )
 
 
-def _means(model: Path, table: Any, train: Train, seed: int) -> tuple[centring.Means, centring.Means]:
+def _means(
+    learner: encoders.Encoder, table: Any, train: Train, seed: int
+) -> tuple[centring.Means, centring.Means]:
     """The mean vector of each language's questions and passages, of a few texts each."""
-    learned = encoders.load(str(model), prompts={})
     langs = np.array(table["lang"].to_pylist())
     rng = np.random.default_rng([seed, len(langs)])
     rows = np.concatenate(
@@ -121,7 +122,7 @@ def _means(model: Path, table: Any, train: Train, seed: int) -> tuple[centring.M
 
     def mean(column: str, side: encoders.Side, tokens: int) -> centring.Means:
         texts = table[column].take(rows).to_pylist()
-        vectors = encoding.encode(learned, texts, side, tokens, progress=f"centring, {column}s")
+        vectors = encoding.encode(learner, texts, side, tokens, progress=f"centring, {column}s")
         return centring.fit(vectors, langs[rows].tolist())
 
     return mean("question", "query", train.question_tokens), mean("passage", "passage", train.passage_tokens)
