@@ -72,22 +72,6 @@ def test_loading_twice_gives_the_same_even_for_weights_that_a_checkpoint_lacks(t
         assert torch.equal(a, b)
 
 
-def test_freezing_leaves_the_rest_to_learn(tiny):
-    def learning():
-        return {name for name, weight in tiny.model.named_parameters() if weight.requires_grad}
-
-    tiny.freeze(embeddings=False, layers=0)
-    everything = learning()
-    assert not any("pooler" in name for name in everything)
-    tiny.freeze(embeddings=True, layers=0)
-    assert everything - learning() == {n for n in everything if "word_embeddings" in n}
-    tiny.freeze(embeddings=True, layers=1)
-    assert all("layer.1." in name for name in learning())
-    unit_vectors(tiny.model, tiny.tokenize(TEXTS, "query", 16)).sum().backward()
-    with pytest.raises(Mistake, match="freeze_layers: 3, but the encoder has 2 layers"):
-        tiny.freeze(embeddings=True, layers=3)
-
-
 def test_what_was_loaded_is_known_until_the_weights_move(tiny_folder, tiny):
     assert tiny.identity == store.sha256(tiny_folder)
     tiny.encode(TEXTS, "query", 16, 2)
@@ -99,10 +83,10 @@ def test_what_was_loaded_is_known_until_the_weights_move(tiny_folder, tiny):
     optimizer.step()
     with pytest.raises(Mistake, match="no longer, what was loaded; save it"):
         _ = tiny.identity
-    frozen = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
-    frozen.freeze(embeddings=True, layers=1)
+    changing = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
+    changing.touched()
     with pytest.raises(Mistake, match="what was loaded"):
-        _ = frozen.identity
+        _ = changing.identity
 
 
 def test_the_default_encoder_is_known_by_its_file(monkeypatch, tiny_folder):

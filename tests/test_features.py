@@ -9,7 +9,7 @@ from tokenizers.processors import TemplateProcessing
 
 from conftest import sample
 from hexapla import encoder
-from hexapla.features import batches, budget, extras, padded, pieces
+from hexapla.features import batches, budget, extras, padded, pieces, runs
 
 PROMPTS = {"query": "ask: ", "passage": "text: "}
 
@@ -35,6 +35,15 @@ def test_each_text_is_in_one_batch_and_no_batch_above_the_budget_unless_a_single
         assert sum(longest - lengths[i] for i in batch) <= size // 16
     ends = [(min(lengths[i] for i in b), max(lengths[i] for i in b)) for b in made]
     assert all(one[1] <= two[0] for one, two in pairwise(ends))
+
+
+@given(lengths=st.lists(st.integers(1, 300), max_size=200), size=st.integers(1, 2000))
+def test_runs_are_as_full_as_the_budget_allows(lengths, size):
+    made = list(runs(lengths, size))
+    assert sorted(i for run in made for i in run) == list(range(len(lengths)))
+    totals = [sum(lengths[i] for i in run) for run in made]
+    assert all(total <= size or len(run) == 1 for total, run in zip(totals, made, strict=True))
+    assert all(totals[n] + lengths[made[n + 1][0]] > size for n in range(len(made) - 1))
 
 
 def test_a_gpu_gets_larger_batches():

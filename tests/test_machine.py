@@ -253,7 +253,8 @@ def test_missing_weights_are_refused(taught, tmp_path: Path) -> None:
 
 
 def test_stage_with_a_machine(tmp_path: Path, taught) -> None:
-    store.write_pairs(tmp_path / "raw.parquet", [pair(), pair(EN[2], "the cat " * 60)])
+    whole = pair()._replace(negatives=(EN[2], "the cat " * 60))
+    store.write_pairs(tmp_path / "raw.parquet", [whole, pair(EN[2], "the cat " * 60)])
     run(
         tmp_path,
         tmp_path / "raw.parquet",
@@ -262,12 +263,12 @@ def test_stage_with_a_machine(tmp_path: Path, taught) -> None:
         languages=["es", "de"],
     )
     made = list(store.iter_pairs(store.read_pairs(tmp_path / "out.parquet")))
-    assert [(one.lang, one.question, one.engine) for one in made[2:]] == [
-        ("es", TAUGHT["es"][0], "transformers:tiny-nllb"),
-        ("de", TAUGHT["de"][0], "transformers:tiny-nllb"),
+    assert [(one.lang, one.question, one.negatives, one.engine) for one in made[2:]] == [
+        ("es", TAUGHT["es"][0], (TAUGHT["es"][2],), "transformers:tiny-nllb"),
+        ("de", TAUGHT["de"][0], (TAUGHT["de"][2],), "transformers:tiny-nllb"),
     ]
     languages = store.read_json(tmp_path / "summary.json")["languages"]
-    assert languages["es"] == {"translated": 1, "missing": 1, "answers_lost": 0}
+    assert languages["es"] == {"translated": 1, "missing": 1, "answers_lost": 0, "negatives_lost": 1}
 
 
 def test_bad_models_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], taught) -> None:

@@ -33,13 +33,14 @@ GRAPH = grimp.build_graph("hexapla")
 
 
 def function_of(command):
+    """The stage's module, function and arguments, whether it is launched or simply run."""
     words = shlex.split(command)
-    module = words[words.index("-m") + 1]
-    return (
-        module,
-        getattr(importlib.import_module(module), module.rpartition(".")[2]),
-        words[words.index("-m") + 2 :],
-    )
+    words = words[words.index("-m") + 1 :]
+    if words[0] == "hexapla.launch":
+        assert (ROOT / "configs" / "accelerate" / f"{words[1]}.yaml").is_file()
+        words = words[2:]
+    module, *arguments = words
+    return module, getattr(importlib.import_module(module), module.rpartition(".")[2]), arguments
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -60,7 +61,7 @@ def test_params_are_the_arguments_that_the_stage_reads(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
     command, deps, _, outs = STAGES[name]
-    assert command.startswith("PYTHONPATH=src python -m hexapla.stages.")
+    assert command.startswith("PYTHONPATH=src python -m hexapla.")
     _, function, argv = function_of(command)
     flags = vars(cli.parser(function).parse_args(argv))
     known = deps | outs

@@ -85,6 +85,36 @@ def test_formats_agree(tmp_path: Path) -> None:
     assert all(one == found[0] for one in found)
 
 
+def test_negatives_are_a_list_or_where_there_are_none_a_text(tmp_path: Path) -> None:
+    cells = [["The dog runs.", " "], [], None, [" It rains. "]]
+    rows = [{**GOOD, "question": f"{i}?", "hard": cell} for i, cell in enumerate(cells)]
+    lines(tmp_path / "a.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    hub = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in rows[0]})
+    columns = {"negatives": "hard"}
+    found = [
+        list(sources.file_pairs(str(tmp_path / f"a.{kind}"), name="x", columns=columns))
+        for kind in ("jsonl", "parquet")
+    ]
+    found.append(list(sources.hub_pairs(hub, name="x", revision="abc", columns=columns)))
+    wanted = [("The dog runs.", ""), (), (), ("It rains.",)]
+    assert [[pair.negatives for pair in one] for one in found] == [wanted] * 3
+    (tmp_path / "a.csv").write_text('question,passage,hard\n1?,The cat.,\n2?,The cat.,"A, b."\n')
+    read = sources.file_pairs(str(tmp_path / "a.csv"), name="x", columns=columns)
+    assert [pair.negatives for pair in read] == [(), ("A, b.",)]
+
+
+def test_negatives_change_no_id_and_are_none_where_none_are_given(tmp_path: Path) -> None:
+    read = [
+        next(sources.file_pairs(lines(tmp_path / "a.jsonl", row), name="x"))
+        for row in (GOOD, {**GOOD, "negatives": ["The dog runs."]})
+    ]
+    assert [pair.negatives for pair in read] == [(), ("The dog runs.",)]
+    assert read[0] == read[1]._replace(negatives=())
+    with pytest.raises(Mistake, match="a.jsonl:1: no column 'hard'.*columns: {negatives: ...}"):
+        list(sources.file_pairs(str(tmp_path / "a.jsonl"), name="x", columns={"negatives": "hard"}))
+
+
 def test_own_columns_and_ids(tmp_path: Path) -> None:
     path = lines(tmp_path / "a.jsonl", {"q": " Who? \n", "text": "The cat.", "key": 7, "language": "en"})
     columns = {"question": "q", "passage": "text", "id": "key", "lang": "language"}
@@ -208,6 +238,16 @@ MISTAKES = {
     "no text": ([{**GOOD, "passage": 3}], {}, [":1", "'passage' holds int"]),
     "no text as id": ([{**GOOD, "id": True}], {}, [":1", "'id' holds bool"]),
     "no text as answer": ([{**GOOD, "answer": 3}], {}, [":1", "'answer' holds int"]),
+    "no text as negatives": (
+        [GOOD, {**GOOD, "negatives": {"text": ["x"]}}],
+        {},
+        [":2", "'negatives' holds dict", "wants a list of texts"],
+    ),
+    "no text among negatives": (
+        [{**GOOD, "negatives": ["x", 3]}],
+        {},
+        ["a.jsonl:1", "'negatives[1]' holds int, wants text"],
+    ),
     "half a surrogate": ([{**GOOD, "passage": "\ud800"}], {}, [":1", "'passage'", "surrogate"]),
     "another language": ([GOOD, {**GOOD, "lang": "de"}], {}, [":2", "'lang' is 'de'", "English"]),
     "mapped language": ([{**GOOD, "l": "fr"}], {"lang": "l"}, [":1", "'l' is 'fr'"]),

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import os
 import signal
@@ -11,46 +10,82 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from mlflow import MlflowClient
 from safetensors import safe_open
 
 from conftest import ROOT
-from hexapla import encoder, samplers, store, training
-from hexapla.params import Train
+from hexapla import adaptation, encoder, gradcache, samplers, store, training
+from hexapla.checkpoints import Checkpoints
+from hexapla.gradcache import Memory, Objective
+from hexapla.inputs import Lengths
 from hexapla.records import Mistake
+from hexapla.schedules import Schedule
+from test_processes import run
 
 PROMPTS = {"query": "", "passage": ""}
+ROOMY = Memory(forward_tokens=100_000, kept_tokens=10**9)
 
 
 class Killed(Exception):
     pass
 
 
+class Texts:
+    """A parallel table in memory."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def texts(self, column, rows):
+        return [getattr(self.pairs[row], column) for row in rows]
+
+    def negatives(self, rows):
+        return [["Bananas are berries.", self.pairs[row - 1].passage] for row in rows]
+
+
+def codes(column):
+    names, values = np.unique(column, return_inverse=True)
+    return samplers.Codes(values.astype(np.int32), names.tolist())
+
+
 @pytest.fixture
-def data(tmp_path, sample_pairs):
-    store.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
-    table = store.read_pairs(tmp_path / "pairs.parquet")
-    index = samplers.index(*(table[name].to_pylist() for name in ("id", "lang", "passage_id")))
-    return index, training.Texts(table["question"], table["passage"])
+def data(sample_pairs):
+    columns = [
+        [getattr(pair, name) for pair in sample_pairs] for name in ("id", "lang", "passage_id", "source")
+    ]
+    return samplers.index(*map(codes, columns)), Texts(sample_pairs)
+
+
+def load(folder):
+    return encoder.load(str(folder), prompts=PROMPTS, device="cpu")
 
 
 def fit(
-    folder, data, steps=12, sampler="hybrid", checkpoints=None, run="run", on_step=lambda _: None, **changes
-):
+    folder, data, steps=12, sampler="hybrid", checkpoints=None, settings=None, rule=None, embeddings=True,
+    layers=0, negatives=0, rate=1e-3, memory=ROOMY, dropout=0.1, size=8, on_step=lambda _: None,
+):  # fmt: skip
     index, texts = data
-    changes = {"learning_rate": 1e-3, "warmup_steps": 2, **changes}
-    settings = dataclasses.replace(Train(), steps=steps, batch_size=8, **changes)
-    learner = encoder.load(str(folder), prompts=PROMPTS, device="cpu")
-    learner.freeze(embeddings=settings.freeze_embeddings, layers=settings.freeze_layers)
+    learner = load(folder)
+    adaptation.freeze(learner, embeddings=embeddings, layers=layers)
+    for module in learner.model.modules():
+        for name in ("p", "dropout_prob"):
+            if hasattr(module, name):
+                setattr(module, name, dropout)
     curve = training.train(
         learner,
         texts,
-        samplers.Plan(index, sampler=sampler, batch_size=8, seed=1),
-        schedule=training.Schedule(settings.learning_rate, settings.warmup_steps, steps),
-        objective=training.Objective(32, 64, settings.temperature, settings.two_sided, settings.accumulate),
-        weight_decay=settings.weight_decay,
-        clip_norm=settings.clip_norm,
-        precision=settings.precision,
-        checkpoints=training.Checkpoints(checkpoints, run=run, every=4),
+        samplers.Plan(index, sampler=sampler, batch_size=size, seed=1, languages_per_id=2),
+        training.Recipe(
+            lengths=Lengths(32, 64, negatives),
+            schedule=Schedule(rate, 2, steps),
+            objective=Objective(0.02, two_sided=False),
+            memory=memory,
+            weight_decay=0.01,
+            clip_norm=1.0,
+            precision="fp32",
+        ),
+        checkpoints=Checkpoints(checkpoints, settings=settings or {"lr": rate}, every=4),
+        validation=rule and rule(learner),
         on_step=on_step,
     )
     return learner, curve
@@ -64,46 +99,71 @@ def equal(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("sampler", ["hybrid", "monolingual", "crosslingual"])
+def timeless(curve):
+    return [step[:5] for step in curve]
+
+
+@pytest.mark.parametrize("sampler", ["hybrid", "monolingual", "crosslingual", "parallel"])
 def test_training_lowers_the_loss(tiny_folder, data, sampler):
-    _, curve = fit(tiny_folder, data, steps=80, sampler=sampler, learning_rate=5e-3, freeze_embeddings=False)
+    _, curve = fit(tiny_folder, data, steps=60, sampler=sampler, rate=5e-3, embeddings=False)
     losses = [step.loss for step in curve]
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+    # With several positives the loss can't fall below the logarithm of their number.
+    floor = np.log(2) if sampler == "parallel" else 0
+    assert np.mean(losses[-10:]) - floor < 0.7 * (np.mean(losses[:5]) - floor)
     kinds = {step.kind for step in curve}
     assert kinds == ({"monolingual", "crosslingual"} if sampler == "hybrid" else {sampler})
 
 
+def test_what_a_step_tells_is_so(tiny_folder, data):
+    _, curve = fit(tiny_folder, data, steps=3)
+    for step in curve:
+        assert 0 < step.gradient_norm < 1000
+        assert 0 < step.padding < 0.5
+        assert step.tokens_per_second > 16 * step.pairs_per_second / 8
+        assert 0.1 < step.memory_gib < 64
+
+
 def test_frozen_weights_stay_as_they_are(tiny_folder, data):
-    before = weights(encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu"))
-    learner, _ = fit(tiny_folder, data, steps=3, freeze_layers=1)
+    before = weights(load(tiny_folder))
+    learner, _ = fit(tiny_folder, data, steps=3, layers=1)
     changed = {name for name, weight in weights(learner).items() if not torch.equal(weight, before[name])}
     assert changed == {name for name in before if ".layer.1." in name}
 
 
-def test_the_same_seed_gives_the_same_bits(tiny_folder, data):
+def test_the_same_seed_gives_the_same_bits_whatever_memory_there_is(tiny_folder, data):
     one, other = fit(tiny_folder, data), fit(tiny_folder, data)
     assert equal(weights(one[0]), weights(other[0]))
-    assert [step[:5] for step in one[1]] == [step[:5] for step in other[1]]
+    assert timeless(one[1]) == timeless(other[1])
+    narrow = fit(tiny_folder, data, memory=Memory(256, 10**9)), fit(tiny_folder, data, memory=Memory(256, 0))
+    assert equal(*(weights(learner) for learner, _ in narrow))
+
+
+def test_hard_negatives_take_part(tiny_folder, data):
+    _, without = fit(tiny_folder, data, steps=2)
+    _, one = fit(tiny_folder, data, steps=2, negatives=1)
+    _, two = fit(tiny_folder, data, steps=2, negatives=2)
+    # More to tell apart: before the first step has changed a weight, the loss is higher.
+    assert without[0].loss < one[0].loss < two[0].loss
 
 
 def test_a_run_that_dies_ends_where_an_undisturbed_one_ends(tiny_folder, data, tmp_path):
     whole, curve = fit(tiny_folder, data)
+    kept = tmp_path / "checkpoints"
 
     def die(step):
         if step.step == 9:
             raise Killed
 
-    kept = tmp_path / "checkpoints"
     with pytest.raises(Killed):
         fit(tiny_folder, data, checkpoints=kept, on_step=die)
     seen = []
     resumed, again = fit(tiny_folder, data, checkpoints=kept, on_step=lambda step: seen.append(step.step))
     assert seen == [8, 9, 10, 11]
     assert equal(weights(whole), weights(resumed))
-    assert [step[:5] for step in curve] == [step[:5] for step in again]
+    assert timeless(curve) == timeless(again)
 
 
-def test_a_broken_checkpoint_falls_back_and_another_runs_are_ignored(tiny_folder, data, tmp_path, caplog):
+def test_a_broken_checkpoint_falls_back_to_the_one_before(tiny_folder, data, tmp_path, caplog):
     kept = tmp_path / "checkpoints"
     fit(tiny_folder, data, checkpoints=kept)
     files = sorted(kept.iterdir())
@@ -113,31 +173,99 @@ def test_a_broken_checkpoint_falls_back_and_another_runs_are_ignored(tiny_folder
     fit(tiny_folder, data, checkpoints=kept, on_step=lambda step: seen.append(step.step))
     assert seen[0] == 4
     assert "broken checkpoint" in caplog.text
-    seen.clear()
-    fit(tiny_folder, data, checkpoints=kept, run="other", on_step=lambda step: seen.append(step.step))
-    assert seen[0] == 0
 
 
-def test_accumulated_parts_are_the_mean_of_their_gradients(tiny_folder, data):
-    _, together = fit(tiny_folder, data, steps=3)
-    _, parted = fit(tiny_folder, data, steps=3, accumulate=2)
-    # Half the negatives: the loss is lower, but it is the same batches and it trains.
-    assert [s.kind for s in parted] == [s.kind for s in together]
-    assert all(p.loss < t.loss for p, t in zip(parted, together, strict=True))
+def test_early_stopping_takes_the_best_weights_and_survives_being_killed(tiny_folder, data, tmp_path):
+    def validated(scores, **options):
+        told, at_score, left = [], [], iter(scores)
+
+        def rule(learner):
+            def score():
+                at_score.append(weights(learner))
+                return next(left)
+
+            return training.Validation(every=2, patience=2, score=score)
+
+        return (
+            *fit(tiny_folder, data, rule=rule, checkpoints=tmp_path, on_step=told.append, **options),
+            told,
+            at_score,
+        )
+
+    learner, curve, _, at_score = validated([0.1, 0.5, 0.4, 0.3])
+    assert len(curve) == 8
+    assert equal(weights(learner), at_score[1])
+    assert not equal(weights(learner), at_score[3])
+    again, resumed, told, _ = validated([])
+    assert told == []
+    assert timeless(resumed) == timeless(curve)
+    assert equal(weights(again), weights(learner))
 
 
-def test_the_schedule_rises_and_falls_linearly():
-    schedule = training.Schedule(peak=1.0, warmup=3, steps=8)
-    rates = [schedule.at(step) for step in range(8)]
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 0.8, 0.6, 0.4, 0.2])
+_SCRIPT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[3])
+from hexapla import processes
+from hexapla.records import Mistake
+from test_training import codes, fit, samplers, Texts, timeless, weights
+from hexapla import store, table
+import torch
+
+rows = list(store.iter_pairs(store.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
+columns = [[getattr(pair, name) for pair in rows] for name in ("id", "lang", "passage_id", "source")]
+data = samplers.index(*map(codes, columns)), Texts(rows)
+kept = Path(sys.argv[2]) / "kept"
+options = {"steps": 6, "sampler": "parallel", "dropout": 0.0, "negatives": 1}
+learner, curve = fit(sys.argv[1], data, checkpoints=kept, **options)
+torch.save((timeless(curve), weights(learner)), Path(sys.argv[2]) / f"{processes.rank()}.pt")
+try:
+    fit(sys.argv[1], data, size=6 + processes.count() // 2, sampler="monolingual")
+except Mistake as mistake:
+    assert "train.batch_size: 7 can't be divided among 2 processes" in str(mistake)
+else:
+    raise AssertionError
+"""
 
 
-def test_a_precision_that_the_device_lacks_and_a_loss_that_is_no_number(tiny_folder, data):
-    if not torch.cuda.is_available():
-        with pytest.raises(Mistake, match=r"train\.precision: fp16 is not for this device"):
-            fit(tiny_folder, data, precision="fp16")
-    with pytest.raises(Mistake, match="the loss is (nan|inf) at step"):
-        fit(tiny_folder, data, temperature=1e-45)
+def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
+    store.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
+    run(_SCRIPT, tiny_folder, tmp_path, Path(__file__).parent, count=2)
+    learner, curve = fit(tiny_folder, data, steps=6, sampler="parallel", dropout=0.0, negatives=1)
+    for rank in range(2):
+        theirs, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for one, other in zip(timeless(curve), theirs, strict=True):
+            assert one[:2] == tuple(other[:2])
+            assert one[2:] == pytest.approx(other[2:], rel=1e-3)
+        for name, weight in weights(learner).items():
+            torch.testing.assert_close(found[name], weight, atol=2e-4, rtol=1e-3)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-000000004.safetensors"]
+
+
+@pytest.mark.parametrize("failing", ["loss", "memory"])
+def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
+    tiny_folder, data, tmp_path, monkeypatch, failing
+):
+    real = gradcache.add_gradients
+    count = iter(range(100))
+
+    def broken(*arguments, **options):
+        loss, area = real(*arguments, **options)
+        if next(count) < 6:
+            return loss, area
+        if failing == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return float("nan"), area
+
+    monkeypatch.setattr(gradcache, "add_gradients", broken)
+    told = {
+        "loss": r"loss nan, gradient norm [\d.]+ at step 6; lower train\.learning_rate",
+        "memory": r"out of memory at step 6; lower train\.kept_tokens \(\d+\), then train\.forward_tokens",
+    }
+    with pytest.raises(Mistake, match=told[failing]):
+        fit(tiny_folder, data, checkpoints=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-000000004.safetensors"]
 
 
 def start(folder, work, pairs, **options):
@@ -147,6 +275,7 @@ def start(folder, work, pairs, **options):
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     tree["encoder"] = str(folder)
     tree["train"] |= {"steps": 60, "batch_size": 8, "checkpoint_every": 3, "freeze_layers": 1}
+    tree["train"] |= {"precision": "fp32", "holdout": 4, "validate_every": 25}
     work.mkdir(exist_ok=True)
     (work / "params.yaml").write_text(yaml.safe_dump(tree))
     for name, path in paths.items():
@@ -156,8 +285,9 @@ def start(folder, work, pairs, **options):
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **options)
 
 
-def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, data, tmp_path):
+def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sample_pairs, tmp_path):
     pairs = tmp_path / "pairs.parquet"
+    store.write_pairs(pairs, sample_pairs)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     undisturbed = start(tiny_folder, whole, pairs)
     victim = start(tiny_folder, broken, pairs)
@@ -180,6 +310,12 @@ def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, data,
     assert not list((broken / "kept").glob("step-*"))
     with safe_open(whole / "model" / "model.safetensors", "np") as file:
         assert len(list(file.keys())) > 10
+    for work in (whole, broken):
+        client = MlflowClient(f"sqlite:///{work}/mlflow.db")
+        (tracked,) = client.search_runs(["1"])
+        for metric, steps in (("train/loss", range(60)), ("validation/map", [25, 50])):
+            history = client.get_metric_history(tracked.info.run_id, metric)
+            assert sorted(point.step for point in history) == list(steps), (work.name, metric)
 
 
 def test_a_missing_table_is_one_line_and_leaves_nothing(tiny_folder, tmp_path):

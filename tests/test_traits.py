@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hexapla.records import Pair
-from hexapla.traits import measure, normalise, together
+from hexapla.traits import FAULTS, fault, measure, normalise, together
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,37 @@ def test_traits_of_missing_texts_are_absent_or_zero():
 def test_length_ratio_is_to_the_english_row_wherever_it_stands():
     rows = [row(lang="de", passage="x" * 30), row(passage="y" * 20), row("b", "de", passage="z" * 9)]
     assert [traits.length_ratio for traits in measure(rows, {}, None, ())] == [1.5, None, None]
+
+
+LIMITS = {"chars": (4, 40), "answer_in_passage": True}
+
+
+@pytest.mark.parametrize(
+    ("negative", "wanted"),
+    [
+        ("The dog sat on the mat.", None),
+        ("the cats", None),
+        ("A bat", "holds the answer"),
+        ("  \u200b\n", "length"),
+        (" \n", "empty"),
+        ("“A bat, flew by” ", "the passage itself"),
+        ("HELD out!", "in a benchmark"),
+        ("Nay", "length"),
+        ("x" * 40, None),
+        ("x" * 41, "length"),
+        ("A bat" + "x" * 40, "holds the answer"),
+    ],
+)
+def test_what_may_not_be_a_negative_is_named(negative, wanted):
+    own = row(passage="A bat flew by.")._replace(answer="A bat")
+    assert fault(negative, own, [{"other"}, {normalise("held-out")}], **LIMITS) == wanted
+    assert wanted is None or wanted in FAULTS
+
+
+def test_an_answer_counts_where_answers_stand_in_their_passages():
+    own = row(passage="A bat flew by.")._replace(answer="A bat")
+    assert fault("A bat sat", own, [], chars=(4, 40), answer_in_passage=False) is None
+    assert fault("A bat sat", own._replace(answer=""), [], **LIMITS) is None
 
 
 rows_and_rejected = st.lists(

@@ -27,12 +27,13 @@ class Fake:
     name = "fake"
 
     def __init__(self, **known: tuple[str, ...]) -> None:
-        self.known, self.calls = known, 0
+        self.known, self.calls, self.seen = known, 0, []
 
     def check(self, languages) -> None: ...
 
     def translate(self, texts, lang):
         self.calls += 1
+        self.seen += texts
         return [self.known.get(text, ()) for text in texts]
 
 
@@ -51,10 +52,25 @@ def test_a_row_needs_question_and_passage_and_nothing_stays_english(rows) -> Non
     whole = [one for one in given_pairs if (one.question, one.passage) == ("q", "p")]
     assert [one.id for one in made] == [one.id for one in whole]
     assert [one.answer for one in made] == ["A2" if one.answer == "a" else "" for one in whole]
-    assert {one[3:5] + one[6:] for one in made} <= {("Q", "P holds A2", "pp", "fake")}
+    assert {one[3:5] + one[6:] for one in made} <= {("Q", "P holds A2", "pp", "fake", ())}
     assert tally.translated == len(made)
     assert tally.missing == len(rows) - len(made)
     assert tally.answers_lost == sum(one.answer in ("b", "x") for one in whole)
+
+
+@given(st.lists(st.tuples(st.sampled_from("px"), st.lists(st.sampled_from("pnmx"))), max_size=30))
+def test_negatives_are_translated_as_passages_are_and_fall_alone(rows) -> None:
+    known = {"q": ("Q",), "p": ("P", "P2"), "n": ("N",), "m": ("M",)}
+    engine, tally = Fake(**known), Tally()
+    asked = [pair("q", p)._replace(id=f"x/{i}", negatives=(*ns,)) for i, (p, ns) in enumerate(rows)]
+    made = {one.id: one.negatives for one in translation.translate_pairs(asked, "de", engine, tally)}
+    # In this world a translation is its text in capitals, and x has none.
+    assert made == {
+        f"x/{i}": tuple("".join(ns).replace("x", "").upper()) for i, (p, ns) in enumerate(rows) if p == "p"
+    }
+    assert tally.negatives_lost == sum(ns.count("x") for p, ns in rows if p == "p")
+    assert tally.translated == len(made)
+    assert len(engine.seen) == len(set(engine.seen))
 
 
 def test_pairs_go_to_the_engine_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +139,7 @@ def test_stage_on_the_shipped_sample(tmp_path: Path) -> None:
     summary = store.read_json(tmp_path / "summary.json")
     assert (summary["engine"], summary["pairs"], summary["rows"], len(made)) == ("memory", 336, 3696, 3696)
     assert {*map(str, summary["languages"].values())} == {
-        str({"translated": 336, "missing": 0, "answers_lost": 0})
+        str({"translated": 336, "missing": 0, "answers_lost": 0, "negatives_lost": 0})
     }
     assert made[:336] == list(store.iter_pairs(store.read_pairs(tmp_path / "raw.parquet")))
     assert len({(one.id, one.lang) for one in made}) == 3696

@@ -128,30 +128,9 @@ class Encoder:
             for file in scratch.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)
 
-    def freeze(self, *, embeddings: bool, layers: int) -> None:
-        """Keep the word embeddings and the first `layers` layers as they are; always the pooler.
-
-        Raises:
-            Mistake: the encoder has fewer layers, or hides them where this code can't find them.
-        """
+    def touched(self) -> None:
+        """From now on this is not what was loaded (`identity`), even where no weight has moved yet."""
         self._origin = None
-        backbone = self.model[0].model
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad = ".pooler." not in name
-        if embeddings:
-            backbone.get_input_embeddings().requires_grad_(False)
-        if layers:
-            depth = backbone.config.num_hidden_layers
-            stack = [m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
-            if not stack or layers > depth:
-                known = depth if stack else "no known"
-                raise Mistake(f"train.freeze_layers: {layers}, but the encoder has {known} layers")
-            for layer in stack[0][:layers]:
-                layer.requires_grad_(False)
-            # Nothing below a frozen layer can learn anything that it was not trained with.
-            for part in backbone.children():
-                if part.__class__.__name__.endswith("Embeddings"):
-                    part.requires_grad_(False)
 
     def _weight_versions(self) -> list[int]:
         # Torch counts what is written to each tensor.

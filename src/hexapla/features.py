@@ -99,3 +99,16 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
         real += lengths[row]
     if len(order):
         yield order[first:]
+
+
+def runs(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
+    """The same for texts that need no padding: as many as have `budget` tokens together."""
+    order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
+    first, real = 0, 0
+    for at, row in enumerate(order):
+        if at > first and real + lengths[row] > budget:
+            yield order[first:at]
+            first, real = at, 0
+        real += lengths[row]
+    if len(order):
+        yield order[first:]

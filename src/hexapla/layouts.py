@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hexapla import store
+from hexapla import intake
 from hexapla.records import Mistake
 
 _FOLDER = re.compile(r"miracl-(?:corpus-)?v1\.0-([a-z]{2,3})|([a-z]{2,3})-(?:corpus|queries|qrels)")
@@ -65,13 +65,13 @@ def _natural(file: Path) -> list[Any]:
 
 def rows(
     files: Iterable[Path], columns: Sequence[str] = (), separator: str | None = None
-) -> Iterator[store.Row]:
+) -> Iterator[intake.Row]:
     """Rows of Parquet, of gzipped JSONL, or of text with the named columns (None: parted by spaces)."""
     for file in files:
         if file.suffix == ".parquet":
-            yield from store.read_rows(file, "parquet")
+            yield from intake.read_rows(file, "parquet")
         elif file.suffix == ".gz":
-            yield from ((where, store.json_object(where, line)) for where, line in _lines(file))
+            yield from ((where, intake.json_object(where, line)) for where, line in _lines(file))
         else:
             for where, line in _lines(file):
                 fields = line.rstrip("\r\n").split(separator)

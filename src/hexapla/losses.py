@@ -1,34 +1,46 @@
-"""InfoNCE over cosine similarities with in-batch negatives (van den Oord et al. 2018, arXiv 1807.03748)."""
+"""InfoNCE over cosines (van den Oord et al. 2018, arXiv 1807.03748), with one or many positives."""
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
+
+Positives = Literal["own", "all"]
+ABSENT = -1
+"""The id of a candidate that is none: a place that a batch's shape has and its data do not fill."""
 
 
 def info_nce(
-    questions: Float[Tensor, "batch dim"],
-    passages: Float[Tensor, "batch dim"],
-    passage_ids: Int[Tensor, " batch"],
+    queries: Float[Tensor, "rows dim"],
+    candidates: Float[Tensor, "columns dim"],
+    query_ids: Int[Tensor, " rows"],
+    candidate_ids: Int[Tensor, " columns"],
+    own: Int[Tensor, " rows"],
     *,
     temperature: float,
-    two_sided: bool = False,
+    positives: Positives = "own",
 ) -> Float[Tensor, ""]:
-    """Mean cross entropy of each question's own passage among the batch's.
+    """Mean cross entropy between each row's softmax over the candidates and its target.
 
     Args:
-        questions: unit vectors; row i is answered by row i of `passages`.
-        passages: unit vectors.
-        passage_ids: rows of equal id hold the same passage and are no negatives of each other.
+        queries: unit vectors.
+        candidates: unit vectors.
+        query_ids: of what answers the row, at least 0.
+        candidate_ids: of what the column is; ABSENT columns count for nothing.
+        own: the column that belongs to the row.
         temperature: divides the cosine.
-        two_sided: averaged with the same from the passages' side.
+        positives: `own`: the target is the own column, and others of equal id, which say the same and
+            would be false negatives, are left out. `all`: the target is spread evenly over all columns
+            of equal id (Khosla et al. 2020, arXiv 2004.11362, L_out), so that the loss is lowest where
+            all translations of an answer are equally near, whatever their language.
     """
-    scores = questions @ passages.T / temperature
-    same = passage_ids[:, None] == passage_ids[None, :]
-    same.fill_diagonal_(False)
-    scores = scores.masked_fill(same, -torch.inf)
-    own = torch.arange(len(scores), device=scores.device)
-    loss = functional.cross_entropy(scores, own)
-    if two_sided:
-        loss = (loss + functional.cross_entropy(scores.T, own)) / 2
-    return loss
+    scores = queries @ candidates.T / temperature
+    same = query_ids[:, None] == candidate_ids[None, :]
+    nothing = (candidate_ids == ABSENT).expand_as(scores)
+    if positives == "all":
+        shares = scores.masked_fill(nothing, -torch.inf).log_softmax(dim=1)
+        return -(shares.masked_fill(~same, 0).sum(dim=1) / same.sum(dim=1)).mean()
+    mine = own[:, None] == torch.arange(len(candidates), device=own.device)
+    scores = scores.masked_fill((same & ~mine) | nothing, -torch.inf)
+    return torch.nn.functional.cross_entropy(scores, own)

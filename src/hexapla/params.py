@@ -14,9 +14,9 @@ from hexapla import origins, strict
 from hexapla.origins import Origin
 from hexapla.records import SOURCE_LANGUAGE
 
-SamplerName = Literal["hybrid", "monolingual", "crosslingual", "untuned"]
-BaselineName = Literal["untuned", "monolingual", "crosslingual"]
-TrainedName = Literal["hybrid", "monolingual", "crosslingual"]
+SamplerName = Literal["hybrid", "monolingual", "crosslingual", "parallel", "untuned"]
+BaselineName = SamplerName
+TrainedName = Literal["hybrid", "monolingual", "crosslingual", "parallel"]
 Precision = Literal["auto", "fp32", "bf16"]
 Centring = Literal["none", "language", "trained"]
 
@@ -32,9 +32,18 @@ class Prompts:
 @dataclass(frozen=True)
 class Hybrid:
     alpha: float = 0.5
+    mixing: Literal["batch", "example"] = "batch"
 
     def __post_init__(self) -> None:
         _within(self, "alpha", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Parallel:
+    languages: int = 4
+
+    def __post_init__(self) -> None:
+        _within(self, "languages", 2, None)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Source:
         for key in needed:
             if not getattr(self, key):
                 raise ValueError(f"{key}: a source of kind '{self.kind}' needs it")
-        known = ("id", "question", "passage", "answer", "lang")
+        known = ("id", "question", "passage", "answer", "negatives", "lang")
         for column in self.columns:
             if column not in known:
                 raise ValueError(f"columns: '{column}' is not one of {', '.join(known)}")
@@ -119,34 +128,52 @@ class Validate:
 class Train:
     steps: int = 100
     batch_size: int = 32
-    accumulate: int = 1
     question_tokens: int = 48
     passage_tokens: int = 128
+    negatives: int = 0
+    size_exponent: float = 1.0
     learning_rate: float = 3e-5
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = 10
     weight_decay: float = 0.01
+    clip_norm: float = 1.0
     temperature: float = 0.02
     two_sided: bool = False
-    clip_norm: float = 1.0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
+    forward_tokens: int | None = None
+    kept_tokens: int = 16384
+    gradient_checkpointing: bool = False
+    compile: bool = False
     freeze_embeddings: bool = True
     freeze_layers: int = 0
+    lora_rank: int = 0
+    interpolate: float = 0.0
+    trim_vocabulary: Literal["off", "characters", "used"] = "off"
+    holdout: int = 0
+    validate_every: int = 50
+    patience: int = 3
+    stop_by: Literal["map", "loss"] = "map"
     checkpoint_every: int = 20
     centring_texts: int = 64
+    languages: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "checkpoint_every", "centring_texts"):
+        for name in ("steps", "checkpoint_every", "validate_every", "patience", "centring_texts"):
             _within(self, name, 1, None)
         _within(self, "batch_size", 2, None)
-        for name in ("question_tokens", "passage_tokens"):
+        for name in ("question_tokens", "passage_tokens", "forward_tokens"):
             _within(self, name, 4, None)
         for name in ("learning_rate", "temperature", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: must be above 0")
-        for name in ("warmup_steps", "weight_decay", "freeze_layers"):
+        for name in ("warmup_steps", "weight_decay", "freeze_layers", "kept_tokens", "lora_rank", "holdout"):
             _within(self, name, 0, None)
-        if self.batch_size % self.accumulate:
-            raise ValueError(f"accumulate: must divide batch_size ({self.batch_size})")
+        _within(self, "negatives", 0, None)
+        _within(self, "size_exponent", 0.0, 1.0)
+        _within(self, "interpolate", 0.0, 1.0)
+        for language, weight in self.languages.items():
+            if not weight > 0:
+                raise ValueError(f"languages.{language}: a weight must be above 0; leave the language out")
 
 
 @dataclass(frozen=True)
@@ -226,9 +253,11 @@ class Params:
     translate: Translate
     benchmarks: tuple[Benchmark, ...]
     baselines: tuple[BaselineName, ...]
+    launch: str = "single"
     seed: int = 0
     prompts: Prompts = field(default_factory=Prompts)
     hybrid: Hybrid = field(default_factory=Hybrid)
+    parallel: Parallel = field(default_factory=Parallel)
     validate: Validate = field(default_factory=Validate)
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)

@@ -78,10 +78,15 @@ def gather(rows: np.ndarray) -> list[np.ndarray]:
     return [np.concatenate(part) for part in parts]
 
 
-def _state() -> Any:
+def on_cpu() -> bool:
+    """What Accelerate has to be told: left alone it takes several processes without a GPU for one."""
     import torch
-    from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    # Left alone it takes several processes without an accelerator for one.
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
+    return bool(parse_flag_from_env("ACCELERATE_USE_CPU")) or not torch.accelerator.is_available()
+
+
+def _state() -> Any:
+    from accelerate import PartialState
+
+    return PartialState(cpu=on_cpu())

@@ -13,7 +13,9 @@ class Pair(NamedTuple):
     """One row of the parallel table: a question and the passage that answers it, in one language.
 
     `id` and `passage_id` are the same in all languages of a pair. `answer` may be empty; when it
-    is not, it stands verbatim in `passage`. `engine` says who translated the row.
+    is not, it stands verbatim in `passage`. `engine` says who translated the row. `negatives` are
+    passages in the row's language that do not answer the question; their number, and what stands at
+    which place, may differ from one language of a pair to another.
     """
 
     id: str
@@ -24,6 +26,7 @@ class Pair(NamedTuple):
     answer: str
     passage_id: str
     engine: str
+    negatives: tuple[str, ...] = ()
 
 
 UNFOUND = 2**63 - 1

@@ -70,7 +70,7 @@ def _runs(models: Sequence[Model], figures: str) -> list[str]:
         kinds = run["batches"]
         trained = f"{run['trained_parameters'] / 1e6:,.1f} of {run['parameters'] / 1e6:,.1f} million"
         losses = "–" if run["first_loss"] is None else f"{run['first_loss']:.2f} → {run['last_loss']:.2f}"
-        batches = f"{kinds['monolingual']} + {kinds['crosslingual']}" if run["steps"] else "–"
+        batches = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "–"
         steps = [run["steps"], run["epochs"]] if run["steps"] else ["–", "–"]
         rows.append([plain(model.title), *steps, batches, trained, losses])
     curves = []
@@ -85,9 +85,10 @@ def _runs(models: Sequence[Model], figures: str) -> list[str]:
         f"{card['batch_size']} pairs, learning rate {card['learning_rate']:g}, temperature "
         f"{card['temperature']:g}. *Untuned* is the encoder as it came; *monolingual* batches have one "
         "language each; in *crosslingual* batches question and passage always differ in language; *hybrid* "
-        "batches are monolingual with probability α and crosslingual otherwise.",
+        "batches are monolingual with probability α and crosslingual otherwise; a *parallel* batch holds "
+        "each pair in several languages, and every translation of an answer is as right as the others.",
         table(
-            ["model", "steps", "epochs", "batches mono + cross", "trained parameters", "loss first → last"],
+            ["model", "steps", "epochs", "batches", "trained parameters", "loss first → last"],
             rows,
         ),
         *curves,

@@ -1,27 +1,42 @@
 """The batch plan: (index, seed, epoch, step) to the global batch, as a pure function.
 
 Every process computes the same plan and takes its slice, so all agree on a batch's kind, and
-continuing at a step needs no state. An epoch is one order of all ids; a step is the next
-`batch_size` of them, in languages that the sampler draws (arXiv 2408.10536, section 3.2):
+continuing at a step needs no state. `order` says which ids a step is offered; a sampler draws the
+languages in which they stand (arXiv 2408.10536, section 3.2):
 
-- monolingual: one language a batch, drawn uniformly; question and passage both in it;
+- monolingual: one language a batch; question and passage both in it;
 - crosslingual: in each pair the languages of question and passage differ, drawn pair by pair;
-- hybrid: monolingual with probability alpha, crosslingual otherwise.
+- hybrid: monolingual with probability alpha, crosslingual otherwise; drawn for each batch as in the
+  paper, or for each pair (`mixing`), the control that the paper lacks;
+- parallel, beyond the paper: few ids, each in several languages, all of them positives of each other.
 
-No id and no passage stands twice in a batch: a translation of a passage says the same in other
-words, and would be a false negative. An id that lacks the language which a batch needs gives its
-place to another one that has it.
+No id and no passage stands twice in a batch (but for parallel's languages): a translation of a passage
+says the same in other words, and would be a false negative. An id that lacks a language which the batch
+needs gives its place to another one that has it.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hexapla import needs
+from hexapla.needs import Need
+from hexapla.order import Order
 from hexapla.records import Mistake
 
-MONOLINGUAL, CROSSLINGUAL = "monolingual", "crosslingual"
+MONOLINGUAL, CROSSLINGUAL, MIXED, PARALLEL = "monolingual", "crosslingual", "mixed", "parallel"
+
+_CHUNK = 1 << 20
+"""Rows of the table at a time, which bounds what building an index takes beside the index."""
+
+
+class Codes(NamedTuple):
+    """A text column: what stands in row r is names[values[r]]. No name stands twice."""
+
+    values: np.ndarray
+    """int32 [rows]"""
+    names: Sequence[str]
 
 
 class Index(NamedTuple):
@@ -29,13 +44,16 @@ class Index(NamedTuple):
 
     languages: tuple[str, ...]
     rows: np.ndarray
-    """int [ids, languages]: the table's row, -1 where the id lacks the language."""
+    """int32 [ids, languages]: the table's row, -1 where the id lacks the language; int64 if rows need it."""
     passages: np.ndarray
-    """int [ids]: equal for ids that share their passage."""
+    """int32 [ids]: equal for ids that share their passage."""
+    sources: np.ndarray
+    """int16 [ids]: the data set, as a position in `source_names`."""
+    source_names: tuple[str, ...]
 
 
 class Batch(NamedTuple):
-    """A global batch; each array is int [batch]."""
+    """A global batch, or a process's slice of one; each array is int [batch]."""
 
     kind: str
     items: np.ndarray
@@ -43,116 +61,190 @@ class Batch(NamedTuple):
     question_languages: np.ndarray
     passage_languages: np.ndarray
 
+    def part(self, process: int, processes: int) -> "Batch":
+        """The slice of one of several processes; Mistake when they don't divide the batch."""
+        size, rest = divmod(len(self.items), processes)
+        if rest:
+            raise Mistake(
+                f"train.batch_size: {len(self.items)} can't be divided among {processes} processes; "
+                "make it a multiple of them"
+            )
+        mine = slice(process * size, (process + 1) * size)
+        return Batch(self.kind, *(column[mine] for column in self[1:]))
 
-def index(ids: Sequence[str], langs: Sequence[str], passage_ids: Sequence[str]) -> Index:
+
+def index(ids: Codes, langs: Codes, passages: Codes, sources: Codes) -> Index:
     """The index of a parallel table, given its columns.
 
     Raises:
         Mistake: an (id, lang) stands twice.
     """
-    names, item = np.unique(np.asarray(ids, dtype=object).astype(str), return_inverse=True)
-    languages, lang = np.unique(np.asarray(langs, dtype=object).astype(str), return_inverse=True)
-    _, passage = np.unique(np.asarray(passage_ids, dtype=object).astype(str), return_inverse=True)
-    rows = np.full((len(names), len(languages)), -1, dtype=np.int64)
-    rows[item, lang] = np.arange(len(item))
-    if (rows >= 0).sum() != len(item):
-        twin = np.setdiff1d(np.arange(len(item)), rows)[0]
-        raise Mistake(f"training data: id '{ids[twin]}' stands twice in language '{langs[twin]}'")
-    passages = np.zeros(len(names), dtype=np.int64)
-    passages[item] = passage
-    return Index(tuple(map(str, languages)), rows, passages)
+    languages, language = _sorted(langs.names)
+    source_names, source = _sorted(sources.names)
+    count, width = len(ids.values), len(languages)
+    rows = np.full((len(ids.names), width), -1, np.int32 if count < 2**31 else np.int64)
+    passage_of, source_of = (np.zeros(len(ids.names), kind) for kind in (np.int32, np.int16))
+    for start in range(0, count, _CHUNK):
+        chunk = slice(start, min(start + _CHUNK, count))
+        item = ids.values[chunk].astype(np.int64)
+        passage_of[item] = passages.values[chunk]
+        source_of[item] = source[sources.values[chunk]]
+        rows.reshape(-1)[item * width + language[langs.values[chunk]]] = np.arange(start, chunk.stop)
+    if np.count_nonzero(rows >= 0) != count:
+        kept = np.zeros(count, bool)
+        kept[rows[rows >= 0]] = True
+        twin = kept.argmin()
+        who, where = (column.names[int(column.values[twin])] for column in (ids, langs))
+        raise Mistake(f"training data: id '{who}' stands twice in language '{where}'")
+    return Index(languages, rows, passage_of, source_of, source_names)
+
+
+def _sorted(names: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names in order, and for each code its place among them."""
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return tuple(names[code] for code in order), place
 
 
 class Plan:
-    """The batches of one sampler over one index; `plan(epoch, step)` is pure."""
+    """The batches of one sampler over one index; `plan(epoch, step)` is pure.
 
-    def __init__(self, index: Index, *, sampler: str, batch_size: int, seed: int, alpha: float = 0.5) -> None:
+    Args:
+        index: of the table.
+        sampler: hybrid, monolingual, crosslingual or parallel.
+        batch_size: rows of a global batch.
+        seed: of everything drawn here.
+        alpha: hybrid's probability of monolingual.
+        mixing: hybrid draws its kind for each "batch", or for each "example".
+        languages_per_id: parallel's; its batch holds batch_size // languages_per_id ids.
+        weights: how often each language is drawn, relatively, where an id has it; only those named
+            take part. Empty: all of the index, equally.
+        exponent: a source's share is proportional to its number of ids to this power (see `Order`).
+
+    Raises:
+        Mistake: the data can't fill a batch, or a weight is wrong.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        sampler: str,
+        batch_size: int,
+        seed: int,
+        alpha: float = 0.5,
+        mixing: str = "batch",
+        languages_per_id: int = 4,
+        weights: Mapping[str, float] = {},
+        exponent: float = 1.0,
+    ) -> None:
         self.index, self.batch_size, self.seed = index, batch_size, seed
-        self.alpha = SAMPLERS[sampler](alpha)
-        usable = (index.rows >= 0).sum(axis=1) >= (1 if self.alpha == 1 else 2)
-        distinct = len(np.unique(index.passages[usable]))
-        if distinct < batch_size:
+        self._alpha = {"monolingual": 1.0, "crosslingual": 0.0}.get(sampler, alpha)
+        by_pair = sampler == "hybrid" and mixing == "example" and alpha > 0
+        self._kind = PARALLEL if sampler == "parallel" else MIXED if by_pair else ""
+        self._each = languages_per_id if self._kind == PARALLEL else 1
+        if batch_size % self._each:
             raise Mistake(
-                f"train.batch_size: {batch_size}, but sampler '{sampler}' finds only {distinct} different "
-                "passages to fill a batch; lower it or add data"
+                f"parallel.languages: {languages_per_id} does not divide train.batch_size, {batch_size}; "
+                "change one of them"
             )
-        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self._size = batch_size // self._each
+        columns, self._weights = _weighted(index.languages, weights)
+        least = self._each if self._kind == PARALLEL else 1 if self._alpha == 1 else 2
+        self._any, self._some = (needs.need(index.rows, index.passages, columns, n) for n in (1, least))
+        if self._alpha < 1 or self._kind:
+            self._check(sampler, needs.different(self._some, self._size))
+        self._alone: list[Need] = []
+        if self._alpha > 0 and not self._kind:
+            self._alone = self._one_language_each(sampler, named=bool(weights))
+        self._order = Order(index.passages, index.sources, size=self._size, seed=seed, exponent=exponent)
+
+    def _one_language_each(self, sampler: str, *, named: bool) -> list[Need]:
+        """The needs of monolingual batches; a language with too little for a batch has no part in them."""
+        rows, passages, columns = self.index.rows, self.index.passages, self._any.languages
+        each = [needs.need(rows, passages, column[None], 1) for column in columns]
+        found = [needs.different(need, self._size) for need in each]
+        self._check(sampler, max(found, default=0))
+        enough = np.array(found) >= self._size
+        if named and not enough.all():
+            poor = int(enough.argmin())
+            raise Mistake(
+                f"train.languages: '{self.index.languages[columns[poor]]}' has only {found[poor]} different "
+                f"passages, too few for a batch of {self._size}; leave it out, or lower train.batch_size"
+            )
+        self._alone_weights = self._weights[enough]
+        return [need for need, many in zip(each, enough, strict=True) if many]
+
+    def _check(self, sampler: str, found: int) -> None:
+        if found < self._size:
+            each = f", each in {self._each} languages," if self._each > 1 else ""
+            raise Mistake(
+                f"train.batch_size: {self.batch_size} takes {self._size} different passages{each} but "
+                f"sampler '{sampler}' finds only {found} in the data; lower it or add data"
+            )
 
     def __len__(self) -> int:
-        """Steps in an epoch; the ids left over at its end wait for another order."""
-        return len(self.index.passages) // self.batch_size
+        """Steps in an epoch."""
+        return len(self._order)
 
     def at(self, step: int) -> Batch:
         """The batch of a step counted over all epochs."""
-        return self(*divmod(step, max(len(self), 1)))
+        return self(*divmod(step, len(self)))
 
     def __call__(self, epoch: int, step: int) -> Batch:
-        # Separate streams: the order and the kinds stay as they are when the rest changes.
-        kinds = np.random.default_rng([self.seed, epoch, step, 1])
         rng = np.random.default_rng([self.seed, epoch, step, 2])
-        kind = MONOLINGUAL if kinds.random() < self.alpha else CROSSLINGUAL
-        start = step * self.batch_size
-        items = self._order(epoch)[start : start + self.batch_size]
-        return self._monolingual(items, rng) if kind == MONOLINGUAL else self._crosslingual(items, rng)
+        items = self._order.at(epoch, step)
+        if self._kind == PARALLEL:
+            return self._parallel(items, rng)
+        alone = self._is_alone(epoch, step, len(items) if self._kind == MIXED else 1)
+        if self._kind == MIXED:
+            return self._pairs(MIXED, items, alone, rng)
+        if alone[0]:
+            return self._monolingual(items, rng)
+        return self._pairs(CROSSLINGUAL, items, np.zeros(len(items), bool), rng)
 
-    def _shuffle(self, epoch: int) -> np.ndarray:
-        """An order of all ids in which no batch holds a passage twice, as far as the data allow."""
-        rng = np.random.default_rng([self.seed, epoch, 0])
-        order = rng.permutation(len(self.index.passages))
-        size, whole = self.batch_size, len(self) * self.batch_size
-        # A second id of a passage changes places with a random one; few rounds settle it. What is
-        # left, in data with more ids a passage than batches, `_filled` mends within the batch.
-        for _ in range(32):
-            batch = np.arange(whole) // size
-            key = batch * (self.index.passages.max() + 1) + self.index.passages[order[:whole]]
-            _, first = np.unique(key, return_index=True)
-            twins = np.setdiff1d(np.arange(whole), first)
-            if not len(twins):
-                break
-            for here, there in zip(twins, rng.integers(len(order), size=len(twins)), strict=True):
-                order[here], order[there] = order[there], order[here]
-        return order
+    def _is_alone(self, epoch: int, step: int, count: int) -> np.ndarray:
+        """Whether each of a step's draws says monolingual, bool [count].
+
+        From a stream of its own: order and kinds stay as they are when the rest changes.
+        """
+        if self._alpha in (0, 1):
+            return np.full(count, self._alpha == 1)
+        return np.random.default_rng([self.seed, epoch, step, 1]).random(count) < self._alpha
 
     def _monolingual(self, items: np.ndarray, rng: np.random.Generator) -> Batch:
-        has = self.index.rows >= 0
-        enough = np.flatnonzero([len(np.unique(self.index.passages[c])) >= self.batch_size for c in has.T])
-        if not len(enough):
-            raise Mistake(
-                f"train.batch_size: {self.batch_size}, but no language has as many different passages; "
-                "lower it or add data"
-            )
-        language = rng.choice(enough)
-        items = self._filled(items, has[:, language], rng)
-        languages = np.full(len(items), language)
+        rings = rng.standard_exponential(len(self._alone)) / self._alone_weights
+        need = self._alone[rings.argmin()]
+        items = needs.filled(need, items, need.fits(items), rng)
+        languages = np.repeat(need.languages, len(items))
         return Batch(MONOLINGUAL, items, languages, languages)
 
-    def _crosslingual(self, items: np.ndarray, rng: np.random.Generator) -> Batch:
-        has = self.index.rows >= 0
-        items = self._filled(items, has.sum(axis=1) >= 2, rng)
-        # The two largest of uniform draws over an id's own languages: a uniform ordered pair.
-        draws = np.where(has[items], rng.random((len(items), has.shape[1])), -1.0)
-        pair = np.argsort(-draws, axis=1)[:, :2]
-        return Batch(CROSSLINGUAL, items, pair[:, 0], pair[:, 1])
+    def _pairs(self, kind: str, items: np.ndarray, alone: np.ndarray, rng: np.random.Generator) -> Batch:
+        """Languages drawn pair by pair: one where `alone`, two different ones elsewhere."""
+        fits = self._some.fits(items)
+        if alone.any():
+            fits |= alone & self._any.fits(items)
+        items = needs.filled(self._some, items, fits, rng)
+        drawn = needs.languages(self._any, items, self._weights, 2, rng)
+        first, second = drawn[:, 0], np.where(alone, drawn[:, 0], drawn[:, -1])
+        # With weights the language drawn first is the heavier one more often.
+        swapped = rng.random(len(items)) < 0.5
+        return Batch(kind, items, np.where(swapped, second, first), np.where(swapped, first, second))
 
-    def _filled(self, items: np.ndarray, fits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """`items` with those that don't fit, and second ids of a passage, replaced by others."""
-        passages = self.index.passages
-        good = fits[items]
-        _, first = np.unique(np.where(good, passages[items], -1 - np.arange(len(items))), return_index=True)
-        good[np.setdiff1d(np.arange(len(items)), first)] = False
-        if good.all():
-            return items
-        others = np.flatnonzero(fits & ~np.isin(passages, passages[items[good]]))
-        others = rng.permutation(others)
-        _, first = np.unique(passages[others], return_index=True)
-        filled = items.copy()
-        filled[~good] = others[np.sort(first)][: (~good).sum()]
-        return filled
+    def _parallel(self, items: np.ndarray, rng: np.random.Generator) -> Batch:
+        items = needs.filled(self._some, items, self._some.fits(items), rng)
+        languages = needs.languages(self._some, items, self._weights, self._each, rng).ravel()
+        return Batch(PARALLEL, np.repeat(items, self._each), languages, languages)
 
 
-SAMPLERS: dict[str, Callable[[float], float]] = {
-    "hybrid": lambda alpha: alpha,
-    "monolingual": lambda _: 1.0,
-    "crosslingual": lambda _: 0.0,
-}
-"""What share of batches a sampler makes monolingual, given `hybrid.alpha`."""
+def _weighted(languages: Sequence[str], weights: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+    """The languages that take part, as columns of the index, and their weights."""
+    for name, weight in weights.items():
+        if name not in languages:
+            known = ", ".join(languages)
+            raise Mistake(f"train.languages: '{name}' is not in the data; they have {known}")
+        if not 0 < weight < np.inf:
+            raise Mistake(f"train.languages: '{name}' has weight {weight}; a weight must be above 0")
+    columns = [column for column, name in enumerate(languages) if name in weights or not weights]
+    return np.array(columns, np.int64), np.array([weights.get(languages[column], 1.0) for column in columns])

@@ -3,7 +3,8 @@
 Every source is a stream of rows with a place to name; `_pairs` turns rows into `Pair`s or says which
 row is wrong. A new kind of source is one function that yields rows. An answer may be text, a list, or
 SQuAD's `{text: [...]}` under `answers`; of several the first counts, and a row whose list is empty is
-skipped: its passage does not answer it. Memory holds digests of what was seen, never the texts.
+skipped: its passage does not answer it. `negatives` are a list of texts, or one text where a format has
+no lists. Memory holds digests of what was seen, never the texts.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hexapla import store
+from hexapla import intake, store
 from hexapla.records import ORIGINAL, SOURCE_LANGUAGE, Mistake, Pair
 
 _REQUIRED = ("question", "passage")
@@ -34,7 +35,7 @@ class Tally:
 
 def sample_pairs(folder: Path, *, name: str = "sample", tally: Tally | None = None) -> Iterator[Pair]:
     """The English column of a parallel sample, `<folder>/pairs/en.jsonl`."""
-    rows = store.read_rows(folder / "pairs" / f"{SOURCE_LANGUAGE}.jsonl", "jsonl")
+    rows = intake.read_rows(folder / "pairs" / f"{SOURCE_LANGUAGE}.jsonl", "jsonl")
     return _pairs(rows, {}, name, tally or Tally())
 
 
@@ -99,11 +100,11 @@ def distinct(pairs: Iterable[Pair], seen: set[bytes], tally: Tally) -> Iterator[
 # --- their rows --------------------------------------------------------------------------------
 
 
-def _file_rows(path: str, format: str, columns: Mapping[str, str]) -> Iterator[store.Row]:
+def _file_rows(path: str, format: str, columns: Mapping[str, str]) -> Iterator[intake.Row]:
     for file in _files(path):
-        kind = store.format_of(file) if format == "auto" else format
+        kind = intake.format_of(file) if format == "auto" else format
         if kind != "squad":
-            yield from store.read_rows(file, kind)
+            yield from intake.read_rows(file, kind)
         elif columns:
             raise Mistake(f"{file}: SQuAD's JSON has its own names; leave `columns` out for it")
         else:
@@ -121,7 +122,7 @@ def _files(path: str) -> list[Path]:
     return found
 
 
-def _squad_rows(file: Path) -> Iterator[store.Row]:
+def _squad_rows(file: Path) -> Iterator[intake.Row]:
     tree = store.read_json(file)
     where = str(file)
     try:
@@ -136,7 +137,7 @@ def _squad_rows(file: Path) -> Iterator[store.Row]:
         raise Mistake(f"{where}: not SQuAD's format ({type(error).__name__}: {error})") from None
 
 
-def _hub_rows(dataset: str, config: str, revision: str, split: str) -> Iterator[store.Row]:
+def _hub_rows(dataset: str, config: str, revision: str, split: str) -> Iterator[intake.Row]:
     if dataset.startswith((".", "/", "~")) and not Path(dataset).is_dir():
         raise Mistake(f"dataset '{dataset}': no such folder")
     import datasets  # takes seconds; only this source needs it
@@ -159,7 +160,7 @@ def _hub_rows(dataset: str, config: str, revision: str, split: str) -> Iterator[
 # --- from rows to pairs ------------------------------------------------------------------------
 
 
-def _pairs(rows: Iterable[store.Row], columns: Mapping[str, str], name: str, tally: Tally) -> Iterator[Pair]:
+def _pairs(rows: Iterable[intake.Row], columns: Mapping[str, str], name: str, tally: Tally) -> Iterator[Pair]:
     owners: dict[bytes, bytes] = {}
     for where, row in rows:
         answer = _answer(where, row, columns)
@@ -175,22 +176,26 @@ def _pairs(rows: Iterable[store.Row], columns: Mapping[str, str], name: str, tal
         passage_id = f"p{_digest(passage).hex()[:16]}"
         # A number in the file would change with the order of its rows; the content does not.
         own = own or content.hex()[:16]
-        yield Pair(f"{name}/{own}", name, SOURCE_LANGUAGE, question, passage, answer, passage_id, ORIGINAL)
+        pair = Pair(f"{name}/{own}", name, SOURCE_LANGUAGE, question, passage, answer, passage_id, ORIGINAL)
+        yield pair._replace(negatives=_negatives(where, row, columns))
 
 
 def _text(where: str, row: Mapping[str, Any], columns: Mapping[str, str], column: str) -> str:
-    theirs = columns.get(column, column)
-    if theirs not in row:
-        if column in columns or column in _REQUIRED:
-            raise Mistake(
-                f"{where}: no column '{theirs}' (it has {', '.join(map(str, row)) or 'none'}); "
-                f"name theirs in the source's `columns: {{{column}: ...}}`"
-            )
-        return ""
-    value = row[theirs]
+    theirs, value = _found(where, row, columns, column)
     if column == "id" and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return _checked(where, theirs, value, required=column in _REQUIRED)
+
+
+def _found(where: str, row: Mapping[str, Any], columns: Mapping[str, str], column: str) -> tuple[str, Any]:
+    """Their name for a column of ours, and what the row holds there; None where nobody asked for it."""
+    theirs = columns.get(column, column)
+    if theirs not in row and (column in columns or column in _REQUIRED):
+        raise Mistake(
+            f"{where}: no column '{theirs}' (it has {', '.join(map(str, row)) or 'none'}); "
+            f"name theirs in the source's `columns: {{{column}: ...}}`"
+        )
+    return theirs, row.get(theirs)
 
 
 def _checked(where: str, theirs: str, value: Any, *, required: bool) -> str:
@@ -216,6 +221,17 @@ def _answer(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> s
     if theirs in row:
         return _checked(where, theirs, value, required=False)
     return _text(where, row, columns, "answer")
+
+
+def _negatives(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Empty ones in a list stay: `validate` counts what it drops. An empty field is no negative."""
+    theirs, value = _found(where, row, columns, "negatives")
+    if value is None or isinstance(value, str):
+        text = _checked(where, theirs, value, required=False)
+        return (text,) if text else ()
+    if not isinstance(value, list):
+        raise Mistake(f"{where}: column '{theirs}' holds {type(value).__name__}, wants a list of texts")
+    return tuple(_checked(where, f"{theirs}[{i}]", text, required=False) for i, text in enumerate(value))
 
 
 def _refuse_foreign(where: str, row: Mapping[str, Any], columns: Mapping[str, str]) -> None:

@@ -1,4 +1,7 @@
-"""The only code that knows file formats. Every write is atomic: whole, or not there at all."""
+"""The files that Hexapla itself writes and reads back. Every write is atomic: whole, or not there at all.
+
+Beside `intake`, which reads what users bring, the only code that knows file formats.
+"""
 
 import csv
 import hashlib
@@ -11,20 +14,17 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree.ElementTree import ParseError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from defusedxml import DefusedXmlException, ElementTree
 
+from hexapla import intake
 from hexapla.records import PAIR_COLUMNS, Mistake, Pair
 
-Row = tuple[str, dict[str, Any]]
-"""A row of a user's file, and where it stands ("file:line" or "file, row n")."""
-
 _ROW_GROUP = 8192
-_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".json": "squad"}
+_TEXT = pa.string()
+_TEXTS = pa.list_(_TEXT)
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
-def write_pairs(path: Path, pairs: Iterable[tuple[str, ...]], extra: Sequence[str] = ()) -> int:
+def write_pairs(path: Path, pairs: Iterable[tuple[Any, ...]], extra: Sequence[str] = ()) -> int:
     """Write the parallel table as Parquet, a row group at a time; returns the number of rows.
 
     Args:
@@ -84,12 +84,13 @@ def write_pairs(path: Path, pairs: Iterable[tuple[str, ...]], extra: Sequence[st
         pairs: the rows; with `extra`, tuples that carry these further text columns at their end.
         extra: names of further columns.
     """
-    schema = pa.schema([(name, pa.string()) for name in (*PAIR_COLUMNS, *extra)])
+    names = (*PAIR_COLUMNS, *extra)
+    schema = pa.schema([(name, _TEXTS if name == "negatives" else _TEXT) for name in names])
     count = 0
     with whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
         for group in _groups(pairs):
-            columns = [pa.array(column, pa.string()) for column in zip(*group, strict=True)]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+            columns = map(pa.array, zip(*group, strict=True), schema.types)
+            writer.write_batch(pa.record_batch(list(columns), schema=schema))
             count += len(group)
     return count
 
@@ -114,7 +115,7 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray |
         pq.write_table(pa.table(arrays), scratch, compression="zstd")
 
 
-def _groups(pairs: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+def _groups(pairs: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     rest = iter(pairs)
     while group := list(islice(rest, _ROW_GROUP)):
         yield group
@@ -124,14 +125,19 @@ def _groups(pairs: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
 
 
 def read_pairs(path: Path) -> pa.Table:
-    """The parallel table as Arrow columns.
+    """The parallel table as Arrow columns; one that was written before there were negatives has none.
 
     Raises:
-        Mistake: the file is missing, broken, or lacks a column.
+        Mistake: the file is missing, broken, or lacks a column, or negatives are not lists of texts.
     """
     table = _read_parquet_whole(path)
+    if "negatives" not in table.column_names:
+        table = table.append_column("negatives", pa.nulls(table.num_rows, _TEXTS))
     if missing := [name for name in PAIR_COLUMNS if name not in table.column_names]:
         raise Mistake(f"{path}: column '{missing[0]}' is missing")
+    if not table["negatives"].type.equals(_TEXTS):
+        held = table["negatives"].type
+        raise Mistake(f"{path}: column 'negatives' holds {held}, wants lists of texts; run `dvc repro`")
     return table
 
 
@@ -141,13 +147,14 @@ def _read_parquet_whole(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise Mistake(f"{path}: not found; run `dvc repro`, which makes it") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise Mistake(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
+        raise Mistake(f"{path}: not a readable Parquet file ({intake.first_line(error)})") from None
 
 
 def iter_pairs(table: pa.Table) -> Iterator[Pair]:
     """The rows of a table that `read_pairs` gave, one at a time."""
     for batch in table.select(list(PAIR_COLUMNS)).to_batches(max_chunksize=_ROW_GROUP):
-        yield from map(Pair._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        *texts, negatives = (column.to_pylist() for column in batch.columns)
+        yield from map(Pair, *texts, (tuple(text or "" for text in each or ()) for each in negatives))
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray | Ragged]:
@@ -182,7 +189,7 @@ def read_json(path: Path) -> Any:
 
 def read_curve(path: Path, column: str) -> tuple[list[float], list[float]]:
     """Steps and values of a curve that training wrote; both empty for a model that was not trained."""
-    rows = [row for _, row in read_rows(path, "csv")]
+    rows = [row for _, row in intake.read_rows(path, "csv")]
     return [float(row["step"]) for row in rows], [float(row[column]) for row in rows]
 
 
@@ -195,104 +202,3 @@ def sha256(path: Path) -> str:
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-# --- reading what users bring ------------------------------------------------------------------
-
-
-def format_of(path: Path) -> str:
-    """`jsonl`, `csv`, `parquet` or `squad`, by the file's suffix; Mistake for any other."""
-    if found := _SUFFIXES.get(path.suffix.lower()):
-        return found
-    raise Mistake(f"{path}: format unknown; name it (`format: jsonl`, csv, parquet or squad)")
-
-
-def read_rows(path: Path, format: str) -> Iterator[Row]:
-    """Rows of a JSONL, CSV or Parquet file, each with the place to name when it is wrong.
-
-    Raises:
-        Mistake: missing or empty file, broken JSON at a line, truncated Parquet, ragged CSV.
-    """
-    if not path.is_file():
-        raise Mistake(f"{path}: not found")
-    if path.stat().st_size == 0:
-        raise Mistake(f"{path}: empty file")
-    readers = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
-    try:
-        yield from readers[format](path)
-    except UnicodeDecodeError:
-        raise Mistake(f"{path}: not UTF-8 text") from None
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            yield where, json_object(where, line)
-
-
-def json_object(where: str, line: str) -> dict[str, Any]:
-    """A line of JSONL; Mistake, at its place, when it is not one object."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise Mistake(f"{where}: broken JSON ({error.msg})") from None
-    if not isinstance(row, dict):
-        raise Mistake(f"{where}: wants a JSON object, got {type(row).__name__}")
-    return row
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        good = 1
-        try:
-            for row in reader:
-                good = reader.line_num
-                where = f"{path}:{good}"
-                if None in row or None in row.values():
-                    raise Mistake(f"{where}: the row has not as many fields as the header")
-                yield where, row
-        except csv.Error as error:
-            raise Mistake(f"{path}:{good + 1}: broken CSV ({error})") from None
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(_ROW_GROUP):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Mistake(f"{path}: not a readable Parquet file ({_first_line(error)})") from None
-
-
-def read_tmx(path: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The units of a TMX 1.4 file as {language: text}; `de-AT` counts as `de`."""
-    if not path.is_file():
-        raise Mistake(f"{path}: not found")
-    language = "{http://www.w3.org/XML/1998/namespace}lang"
-    try:
-        units = (element for _, element in ElementTree.iterparse(path) if element.tag == "tu")
-        for number, unit in enumerate(units, 1):
-            texts = {}
-            for variant in unit.iter("tuv"):
-                segment = variant.find("seg")
-                code = (variant.get(language) or variant.get("lang") or "").split("-")[0].lower()
-                if segment is not None and code:
-                    texts[code] = "".join(segment.itertext()).strip()
-            unit.clear()
-            yield f"{path}, unit {number}", texts
-    except ParseError as error:
-        raise Mistake(f"{path}:{error.position[0]}: broken XML ({error})") from None
-    except DefusedXmlException:
-        # Entities can blow a small file up to any size; no translation memory needs them.
-        raise Mistake(f"{path}: declares XML entities; remove them") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]

@@ -27,9 +27,12 @@ class Model(NamedTuple):
         card = self.results[0].card
         if "sampler" not in card:
             return self.name
-        sampler, alpha = card["sampler"], card["alpha"]
-        how = sampler if alpha is None else f"{sampler}, α {alpha:g}"
-        return self.name if self.name == sampler else f"{self.name} ({how})"
+        how = str(card["sampler"])
+        if card.get("alpha") is not None:
+            how += f", α {card['alpha']:g}" + (" by example" if card.get("mixing") == "example" else "")
+        if card.get("languages_per_id") is not None:
+            how += f", {card['languages_per_id']} languages"
+        return self.name if self.name == card["sampler"] else f"{self.name} ({how})"
 
     def judged(self, centring: str = "none") -> Judged:
         return Judged(self.title, self.results, centring)

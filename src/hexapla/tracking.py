@@ -34,6 +34,15 @@ class Run:
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self._try(lambda mlflow: mlflow.log_metrics(dict(values), step=step, synchronous=step is None))
 
+    def flush(self) -> None:
+        """Wait until all metrics of steps are stored; the program may end at any time after that."""
+        self._try(lambda mlflow: mlflow.flush_async_logging())
+
+    def steps(self, metric: str) -> set[int]:
+        """At which steps a metric was logged: a run that goes on from a checkpoint repeats some."""
+        history = self._try(lambda mlflow: mlflow.MlflowClient().get_metric_history(self.id, metric))
+        return {int(point.step) for point in history or ()}
+
     def tags(self, values: Mapping[str, str]) -> None:
         self._try(lambda mlflow: mlflow.set_tags(dict(values)))
 
@@ -62,7 +71,12 @@ class Run:
 
 @contextlib.contextmanager
 def run(
-    name: str, *, model_sha256: str = "", resume: str = "", system_metrics: bool = False
+    name: str,
+    *,
+    model_sha256: str = "",
+    resume: str = "",
+    system_metrics: bool = False,
+    silent: bool = False,
 ) -> Iterator[Run]:
     """The run of a model: the one named `resume`, else the latest tagged with the hash, else a new one.
 
@@ -71,8 +85,10 @@ def run(
         model_sha256: finds the run that trained this model.
         resume: id of a run that was killed.
         system_metrics: also log CPU, GPU and memory use.
+        silent: log nothing; of several processes only the main one does.
     """
     current = Run()
+    current.alive = not silent
     current._try(lambda mlflow: _open(mlflow, current, name, model_sha256, resume, system_metrics))
     try:
         yield current

@@ -1,37 +1,39 @@
-"""One explicit training loop over Accelerate: plan, encode, compare, step.
+"""One explicit training loop: plan, encode, compare, step.
 
-Everything that a step needs follows from its number: the batch (`samplers.Plan`), the learning
-rate, the dropout (seeded anew each step). So a checkpoint is the weights that train, the
-optimiser's moments and the number, and a run that was killed ends where an undisturbed one ends.
+Everything that a step needs follows from its number: the batch (`samplers.Plan`), the learning rate, the
+dropout (seeded anew in each micro-batch). So a checkpoint is the weights that train, the optimiser's
+moments and the number, and a run that was killed ends where an undisturbed one ends.
 """
 
-import json
-import logging
+import math
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hexapla import store
+from hexapla import adaptation, gradcache, holdout, packing, processes
+from hexapla.checkpoints import Checkpoints, State
 from hexapla.encoder import Encoder, unit_vectors
-from hexapla.losses import info_nce
+from hexapla.features import extras, padded
+from hexapla.gradcache import Memory, Objective
+from hexapla.inputs import Inputs, Lengths, Table, ahead, prepare
+from hexapla.precision import Precision
 from hexapla.records import Mistake
-from hexapla.samplers import Batch, Index, Plan
-
-_KEPT_CHECKPOINTS = 2
-_log = logging.getLogger(__name__)
+from hexapla.samplers import PARALLEL, Plan
+from hexapla.schedules import Schedule
+from hexapla.sharding import prepared, spare_of, unsharded
 
 
 class Step(NamedTuple):
-    """What a step did; the curve of a run is a list of these."""
+    """What a step did; the curve of a run is a list of these. Rates and shares are of all processes."""
 
     step: int
     kind: str
@@ -39,200 +41,198 @@ class Step(NamedTuple):
     learning_rate: float
     gradient_norm: float
     pairs_per_second: float
+    tokens_per_second: float
+    """Without padding."""
+    padding: float
+    """Share of the tokens computed."""
+    memory_gib: float
+    """Of the main process: on a GPU the peak so far, on a CPU what it holds."""
 
 
-class Texts(NamedTuple):
-    """Questions and passages by row of the parallel table (any sequence with `take`, as Arrow's)."""
+class Recipe(NamedTuple):
+    """How a batch changes the weights."""
 
-    questions: Any
-    passages: Any
-
-    def at(self, index: Index, batch: Batch) -> tuple[list[str], list[str]]:
-        questions = self.questions.take(index.rows[batch.items, batch.question_languages])
-        passages = self.passages.take(index.rows[batch.items, batch.passage_languages])
-        return questions.to_pylist(), passages.to_pylist()
-
-
-class Schedule(NamedTuple):
-    """Linear warm-up to the peak, then linear to zero at the last step."""
-
-    peak: float
-    warmup: int
-    steps: int
-
-    def at(self, step: int) -> float:
-        if step < self.warmup:
-            return self.peak * (step + 1) / (self.warmup + 1)
-        return self.peak * (self.steps - step) / (self.steps - self.warmup)
+    lengths: Lengths
+    schedule: Schedule
+    objective: Objective
+    memory: Memory
+    weight_decay: float
+    clip_norm: float
+    precision: Precision
 
 
-class Objective(NamedTuple):
-    """How a batch becomes a loss."""
+class Validation(NamedTuple):
+    """Early stopping by a held-out split; of the weights, those with the best score are taken."""
 
-    question_tokens: int
-    passage_tokens: int
-    temperature: float
-    two_sided: bool
-    accumulate: int
-    """Parts of the batch that are encoded one after another; negatives come from the own part."""
+    every: int
+    """Steps between two."""
+    patience: int
+    """How many without a better score end the training."""
+    score: Callable[[], float]
+    """Higher is better."""
 
 
 def train(
     encoder: Encoder,
-    texts: Texts,
+    table: Table,
     plan: Plan,
+    recipe: Recipe,
     *,
-    schedule: Schedule,
-    objective: Objective,
-    weight_decay: float,
-    clip_norm: float,
-    precision: str,
-    checkpoints: "Checkpoints",
+    checkpoints: Checkpoints,
+    validation: Validation | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
+    on_score: Callable[[int, float], None] = lambda *_: None,
+    on_checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Step]:
     """Train the encoder's unfrozen weights in place; returns the curve, resumed steps included.
 
-    With several processes each takes its slice of every batch, and its negatives from that slice.
+    With several processes each encodes its slice of every batch; the gradients are those of the whole.
+    `on_step` and `on_score` hear what is done now, not what a checkpoint tells of; `on_checkpoint` is
+    called before one is written.
 
     Raises:
-        Mistake: the precision is not for this device, or the loss is no longer a number.
+        Mistake: the batch can't be divided among the processes, loss or gradient are no longer numbers,
+            a checkpoint can't be used or written, or the memory does not suffice.
     """
-    accelerator = _accelerator(precision)
-    trained = {name: weight for name, weight in encoder.model.named_parameters() if weight.requires_grad}
-    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.peak, weight_decay=weight_decay)
-    curve = checkpoints.restore(trained, optimizer)
-    model, optimizer = accelerator.prepare(encoder.model.train(), optimizer)
-    steps = range(len(curve), schedule.steps)
-    progress = tqdm(
-        steps, "train", schedule.steps, initial=len(curve), disable=not accelerator.is_main_process
-    )
-    for step in progress:
-        began = time.perf_counter()
-        torch.manual_seed(_dropout_seed(plan.seed, step, accelerator.process_index))
-        batch = plan.at(step)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.at(step)
-        loss = _gradients(accelerator, encoder, model, texts, plan.index, batch, objective)
-        if not np.isfinite(loss):
-            raise Mistake(f"train: the loss is {loss} at step {step}; lower train.learning_rate, or use fp32")
-        norm = float(accelerator.clip_grad_norm_(list(trained.values()), clip_norm))
-        optimizer.step()
-        optimizer.zero_grad()
-        speed = len(batch.items) / (time.perf_counter() - began)
-        curve.append(Step(step, batch.kind, loss, schedule.at(step), norm, speed))
-        on_step(curve[-1])
-        progress.set_postfix_str(f"loss {loss:.3f}, {batch.kind}", refresh=False)
-        if accelerator.is_main_process and checkpoints.due(step + 1, schedule.steps):
-            checkpoints.save(trained, optimizer, curve)
+    run = _begun(encoder, plan, recipe, validation)
+    state = checkpoints.restore(run.trained, run.optimizer)
+    curve, scores = [Step(*row) for row in state.curve], list(state.scores)
+    steps = recipe.schedule.steps
+    todo = range(len(curve), steps)
+    hidden = not run.accelerator.is_main_process
+    with tqdm(desc="train", total=steps, initial=len(curve), disable=hidden) as bar:
+        for inputs in ahead(partial(prepare, encoder, table, plan, recipe.lengths, *_ranks(run)), todo):
+            if validation and holdout.stop(scores, validation.patience):
+                break
+            curve.append(_step(run, recipe, inputs, (plan.seed, len(curve))))
+            on_step(curve[-1])
+            bar.set_postfix_str(f"loss {curve[-1].loss:.3f}, {inputs.kind}", refresh=False)
+            bar.update()
+            state = State([list(row) for row in curve], scores)
+            if validation and len(curve) % validation.every == 0:
+                scores.append(validation.score())
+                on_score(len(curve), scores[-1])
+                if holdout.best(scores) == len(scores) - 1:
+                    checkpoints.save_best(run.trained, state)
+            if checkpoints.due(len(curve), steps):
+                on_checkpoint()
+                checkpoints.save(run.trained, run.optimizer, state)
+    if scores:
+        checkpoints.take_best(run.trained)
+    if run.spare is not None:
+        encoder.model = unsharded(encoder.model, run.spare)
     encoder.model.eval()
     return curve
 
 
-def _gradients(
-    accelerator: Accelerator,
-    encoder: Encoder,
-    model: nn.Module,
-    texts: Texts,
-    index: Index,
-    batch: Batch,
-    objective: Objective,
-) -> float:
-    """Add the gradients of this process's slice of the batch; returns its mean loss."""
-    questions, passages = texts.at(index, batch)
-    mine = np.array_split(np.arange(len(batch.items)), accelerator.num_processes)[accelerator.process_index]
-    total = 0.0
-    for part in np.array_split(mine, objective.accumulate):
-        features = (
-            encoder.tokenize([questions[i] for i in part], "query", objective.question_tokens),
-            encoder.tokenize([passages[i] for i in part], "passage", objective.passage_tokens),
+class _Run(NamedTuple):
+    """What lives while a training does."""
+
+    accelerator: Accelerator
+    encoder: Encoder
+    model: nn.Module
+    """The encoder's, wrapped for several processes."""
+    optimizer: Any
+    trained: dict[str, Tensor]
+    extras: dict[str, Any]
+    """Features that do not depend on the texts."""
+    packs: bool
+    """Texts are encoded without padding."""
+    spare: nn.Module | None
+    """Takes the weights back, where processes share them out."""
+
+
+def _begun(encoder: Encoder, plan: Plan, recipe: Recipe, validation: Validation | None) -> _Run:
+    # Buffers never change, and processes need not go through the model equally often.
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    accelerator = Accelerator(cpu=processes.on_cpu(), mixed_precision="no", kwargs_handlers=handlers)
+    plan.at(0).part(accelerator.process_index, accelerator.num_processes)
+    if validation and accelerator.is_fsdp2:
+        # Processes would encode different numbers of batches, and wait for each other's weights for ever.
+        raise Mistake(
+            "train.holdout: not with weights that processes share out; set it to 0, or `launch: gpus`"
         )
-        with accelerator.autocast():
-            asked, found = (unit_vectors(model, _moved(sides, accelerator.device)) for sides in features)
-        loss = info_nce(
-            asked.float(),
-            found.float(),
-            torch.from_numpy(index.passages[batch.items[part]]).to(accelerator.device),
-            temperature=objective.temperature,
-            two_sided=objective.two_sided,
+    more = extras(encoder, ["Ἑξαπλᾶ, six columns"], "passage", 16)
+    if more is None:
+        raise Mistake(
+            "encoder: no plain transformer behind a tokenizer; it can be judged, but not trained here"
         )
-        accelerator.backward(loss / objective.accumulate)
-        total += loss.item() / objective.accumulate
-    return total
+    weights = [weight for weight in encoder.model.parameters() if weight.requires_grad]
+    # As everywhere: biases and the scales of layer norms are not drawn to zero.
+    decay = {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay}
+    level = {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}
+    optimizer = torch.optim.AdamW([decay, level], lr=recipe.schedule.peak, fused=True)
+    packs = recipe.precision == "bf16" and packing.works(encoder)
+    spare = spare_of(accelerator, encoder.model)
+    model, optimizer = prepared(accelerator, encoder.model.train(), optimizer)
+    trained = adaptation.trained(encoder)
+    return _Run(accelerator, encoder, model, optimizer, trained, more, packs, spare)
 
 
-def _moved(features: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()}
+def _ranks(run: _Run) -> tuple[int, int]:
+    return run.accelerator.process_index, run.accelerator.num_processes
 
 
-def _dropout_seed(seed: int, step: int, process: int) -> int:
-    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _accelerator(precision: str) -> Accelerator:
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> Step:
+    began, step, device = time.perf_counter(), seed[1], run.accelerator.device
+    for group in run.optimizer.param_groups:
+        group["lr"] = recipe.schedule.at(step)
     try:
-        return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    except ValueError as error:
-        raise Mistake(f"train.precision: {precision} is not for this device ({error})") from None
+        loss, computed = gradcache.add_gradients(
+            run.accelerator,
+            run.model,
+            partial(_encode, run, inputs, seed),
+            inputs.part,
+            objective=recipe.objective._replace(positives="all" if inputs.kind == PARALLEL else "own"),
+            memory=recipe.memory,
+            packs=run.packs,
+            autocast=partial(torch.autocast, device.type, torch.bfloat16, enabled=recipe.precision == "bf16"),
+        )
+    except RuntimeError as error:
+        raise (_out_of_memory(error, step, recipe.memory) or error) from None
+    norm = float(run.accelerator.clip_grad_norm_(list(run.trained.values()), recipe.clip_norm))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        what = f"loss {loss}, gradient norm {norm} at step {step}"
+        raise Mistake(f"train: {what}; lower train.learning_rate, or set train.precision to fp32")
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    seconds = time.perf_counter() - began
+    real, area = _summed(run.accelerator, sum(inputs.part.lengths), computed)
+    rates = inputs.pairs / seconds, real / seconds, 1 - real / area, _memory_gib(device)
+    return Step(step, inputs.kind, loss, recipe.schedule.at(step), norm, *rates)
 
 
-class Checkpoints:
-    """The last two checkpoints of one run, in safetensors; those of any other run are ignored.
+def _encode(run: _Run, inputs: Inputs, seed: tuple[int, int], rows: np.ndarray, number: int) -> Tensor:
+    # Also when a micro-batch is encoded a second time: the same dropout, whatever came between.
+    entropy = np.random.SeedSequence([*seed, run.accelerator.process_index, number])
+    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+    texts = [inputs.pieces[row] for row in rows]
+    features = (packing.packed if run.packs else padded)(run.encoder, texts)
+    moved = {
+        name: value.to(run.accelerator.device) if isinstance(value, Tensor) else value
+        for name, value in features.items()
+    }
+    return unit_vectors(run.model, {**moved, **run.extras})
 
-    Args:
-        folder: where they lie; None keeps none.
-        run: what makes the run this run (settings, data, encoder), as a hash.
-        every: steps between two.
-    """
 
-    def __init__(self, folder: Path | None, *, run: str, every: int) -> None:
-        self.folder, self.run, self.every = folder, run, every
+def _summed(accelerator: Accelerator, *counts: int) -> list[int]:
+    if accelerator.num_processes == 1:
+        return list(counts)
+    whole = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum")
+    return [int(count) for count in whole]
 
-    def due(self, done: int, steps: int) -> bool:
-        return self.folder is not None and done < steps and done % self.every == 0
 
-    def save(self, trained: dict[str, Tensor], optimizer: Any, curve: list[Step]) -> None:
-        assert self.folder
-        tensors = {f"weight.{name}": weight.detach() for name, weight in trained.items()}
-        for name, weight in trained.items():
-            for key, value in optimizer.state[weight].items():
-                tensors[f"{key}.{name}"] = value
-        meta = {"run": self.run, "curve": json.dumps(curve)}
-        with store.whole_file(self.folder / f"step-{len(curve):09d}.safetensors") as scratch:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch, meta)
-        for old in self._all()[_KEPT_CHECKPOINTS:]:
-            old.unlink()
+def _memory_gib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    return float(psutil.Process().memory_info().rss) / 2**30
 
-    def restore(self, trained: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> list[Step]:
-        """Load the newest whole checkpoint of this run; returns its curve, empty when there is none."""
-        for path in self._all():
-            try:
-                with safe_open(path, "pt") as file:
-                    meta = file.metadata() or {}
-                    if meta.get("run") != self.run:
-                        continue
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            except (SafetensorError, OSError):
-                _log.warning("%s: broken checkpoint, taking the one before", path)
-                continue
-            with torch.no_grad():
-                for name, weight in trained.items():
-                    weight.copy_(tensors[f"weight.{name}"])
-                    optimizer.state[weight] = {
-                        key: tensors[f"{key}.{name}"].to(weight.device if key != "step" else "cpu")
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                        if f"{key}.{name}" in tensors
-                    }
-            curve = [Step(*step) for step in json.loads(meta["curve"])]
-            _log.info("continuing at step %d from %s", len(curve), path)
-            return curve
-        return []
 
-    def clear(self) -> None:
-        for path in self._all():
-            path.unlink()
-
-    def _all(self) -> list[Path]:
-        """Newest first."""
-        return sorted(self.folder.glob("step-*.safetensors"), reverse=True) if self.folder else []
+def _out_of_memory(error: RuntimeError, step: int, memory: Memory) -> Mistake | None:
+    told = str(error)
+    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in told:
+        return None
+    return Mistake(
+        f"train: out of memory at step {step}; lower train.kept_tokens ({memory.kept_tokens}), then "
+        f"train.forward_tokens ({memory.forward_tokens}): the result stays the same, each step takes longer"
+    )

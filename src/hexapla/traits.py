@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cache
 from typing import NamedTuple
@@ -40,6 +40,35 @@ def normalise(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     # Composed again: what stood between a letter and its accent may have gone.
     return unicodedata.normalize("NFKC", "".join(char for char in folded if _counts(char)))
+
+
+FAULTS = ("empty", "in a benchmark", "the passage itself", "holds the answer", "length")
+"""Why a negative may not be one; of several the first counts."""
+
+
+def fault(
+    negative: str,
+    row: Pair,
+    benchmarks: Collection[AbstractSet[str]],
+    *,
+    chars: tuple[int, int],
+    answer_in_passage: bool,
+) -> str | None:
+    """The first of `FAULTS` that the row's negative has, None when it has none.
+
+    `benchmarks` are texts, normalised; `chars` are the least and the most that a passage may have. Where
+    answers stand verbatim in their passages (`answer_in_passage`), a negative in which the row's answer
+    stands is likely to answer the question too.
+    """
+    key = normalise(negative)
+    found = (
+        not negative.strip(),
+        any(key in texts for texts in benchmarks),
+        key == normalise(row.passage),
+        answer_in_passage and bool(row.answer) and row.answer in negative,
+        not chars[0] <= len(negative.strip()) <= chars[1],
+    )
+    return next((name for name, so in zip(FAULTS, found, strict=True) if so), None)
 
 
 @cache

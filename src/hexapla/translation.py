@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from hexapla import store
+from hexapla import intake
 from hexapla.records import SOURCE_LANGUAGE, Mistake, Pair
 
 _CHUNK = 512
@@ -33,33 +33,46 @@ class Engine(Protocol):
 
 @dataclass
 class Tally:
-    """What became of a language's rows; `answers_lost` are translated ones whose answer is not found."""
+    """What became of a language's rows; of the translated ones some lost something.
+
+    `answers_lost` are those whose answer is not found, `negatives_lost` counts the negatives that have
+    no translation.
+    """
 
     translated: int = 0
     missing: int = 0
     answers_lost: int = 0
+    negatives_lost: int = 0
 
 
 def translate_pairs(pairs: Iterable[Pair], lang: str, engine: Engine, tally: Tally) -> Iterator[Pair]:
     """The English `pairs` in `lang`, as far as question and passage both have a translation.
 
-    The answer is the engine's first that stands verbatim in the translated passage, or ''.
+    The answer is the engine's first that stands verbatim in the translated passage, or ''. A negative
+    without a translation is left out of its row. The engine sees equal texts of a chunk once.
     """
     rest = iter(pairs)
     while chunk := list(islice(rest, _CHUNK)):
-        texts = list(chain.from_iterable((pair.question, pair.passage, pair.answer) for pair in chunk))
-        found = engine.translate(texts, lang)
-        for pair, questions, passages, answers in zip(
-            chunk, found[::3], found[1::3], found[2::3], strict=True
-        ):
+        needed = ((pair.question, pair.passage, pair.answer, *pair.negatives) for pair in chunk)
+        texts = list(dict.fromkeys(chain.from_iterable(needed)))
+        found = dict(zip(texts, engine.translate(texts, lang), strict=True))
+        for pair in chunk:
+            questions, passages, answers = found[pair.question], found[pair.passage], found[pair.answer]
             if not questions or not passages:
                 tally.missing += 1
                 continue
             answer = next((text for text in answers if text in passages[0]), "")
+            negatives = tuple(found[text][0] for text in pair.negatives if found[text])
             tally.translated += 1
             tally.answers_lost += bool(pair.answer and not answer)
+            tally.negatives_lost += len(pair.negatives) - len(negatives)
             yield pair._replace(
-                lang=lang, question=questions[0], passage=passages[0], answer=answer, engine=engine.name
+                lang=lang,
+                question=questions[0],
+                passage=passages[0],
+                answer=answer,
+                engine=engine.name,
+                negatives=negatives,
             )
 
 
@@ -113,11 +126,11 @@ def memory(*, sample: Path, memories: Sequence[str], **_: Any) -> Memory:
 def _sample_units(sample: Path) -> Iterator[dict[str, str]]:
     english = {}
     source = sample / "pairs" / f"{SOURCE_LANGUAGE}.jsonl"
-    for where, row in store.read_rows(source, "jsonl"):
+    for where, row in intake.read_rows(source, "jsonl"):
         english[_field(where, row, "id")] = row
     for file in sorted(source.parent.glob("*.jsonl")):
         if file != source:
-            for where, row in store.read_rows(file, "jsonl"):
+            for where, row in intake.read_rows(file, "jsonl"):
                 if (own := _field(where, row, "id")) not in english:
                     raise Mistake(f"{where}: id '{own}' is not in {source}")
                 for key in ("question", "passage", "answer"):
@@ -131,7 +144,7 @@ def _file_units(file: Path) -> Iterator[Mapping[str, str]]:
     if file.suffix.lower() not in (".tmx", ".jsonl"):
         raise Mistake(f"{file}: a translation memory is a .tmx or a .jsonl file")
     useful = False
-    for where, row in store.read_tmx(file) if file.suffix.lower() == ".tmx" else _lines(file):
+    for where, row in intake.read_tmx(file) if file.suffix.lower() == ".tmx" else _lines(file):
         unit = {lang: _field(where, row, lang) for lang in row}
         useful |= SOURCE_LANGUAGE in unit and len(unit) > 1
         yield unit
@@ -139,8 +152,8 @@ def _file_units(file: Path) -> Iterator[Mapping[str, str]]:
         raise Mistake(f"{file}: no unit has '{SOURCE_LANGUAGE}' and another language")
 
 
-def _lines(file: Path) -> Iterator[store.Row]:
-    for where, row in store.read_rows(file, "jsonl"):
+def _lines(file: Path) -> Iterator[intake.Row]:
+    for where, row in intake.read_rows(file, "jsonl"):
         if SOURCE_LANGUAGE not in row:
             raise Mistake(f'{where}: no \'{SOURCE_LANGUAGE}\' text; a line is {{"en": "...", "de": "..."}}')
         yield where, row

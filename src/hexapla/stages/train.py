@@ -1,20 +1,38 @@
 """Train one model, or take the encoder as it is, and save it as a sentence-transformers folder."""
 
 import dataclasses
-import hashlib
-import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from hexapla import cards, centring, cli, encoding, samplers, store, tracking, training
+from hexapla import (
+    adaptation,
+    cards,
+    centring,
+    cli,
+    encoding,
+    holdout,
+    precision,
+    processes,
+    recipes,
+    samplers,
+    store,
+    tracking,
+    training,
+)
 from hexapla import encoder as encoders
+from hexapla import table as tables
+from hexapla.benchmarks import Retrieval
+from hexapla.checkpoints import Checkpoints
 from hexapla.params import Prompts, SamplerName, Train
 from hexapla.records import Mistake
 
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
+_UNLOGGED = ("step", "kind")
 
 
 def train(
@@ -25,6 +43,8 @@ def train(
     *,
     sampler: SamplerName,
     alpha: float = 0.5,
+    mixing: Literal["batch", "example"] = "batch",
+    languages_per_id: int = 4,
     replica: int | None = None,
     pairs: Path,
     model: Path,
@@ -34,137 +54,161 @@ def train(
 ) -> None:
     """Train `model` on the validated pairs with one sampler; a replica has another seed."""
     seed = seed if replica is None else replica
-    table = store.read_pairs(pairs)
-    if not table.num_rows:
-        raise Mistake(f"{pairs}: no rows to train on")
-    index = samplers.index(*(table[name].to_pylist() for name in ("id", "lang", "passage_id")))
-    card: dict[str, Any] = {
-        "model": model.name,
-        "sampler": sampler,
-        "alpha": alpha if sampler == "hybrid" else None,
-        "encoder": encoder,
-        "seed": seed,
-        "ids": len(index.rows),
-        "rows": table.num_rows,
-        "languages": list(index.languages),
-        "data_sha256": store.sha256(pairs),
-    }
-    settings = {**card, "prompts": dataclasses.asdict(prompts), **dataclasses.asdict(train)}
-    del settings["model"]
-    run = hashlib.sha256(
-        json.dumps({**settings, "torch": torch.__version__}, sort_keys=True).encode()
-    ).hexdigest()
-    kept = training.Checkpoints(checkpoints, run=run, every=train.checkpoint_every)
+    table = tables.open(pairs)
+    index = _index(table)
+    card = _how(sampler, alpha, mixing, languages_per_id) | {"encoder": encoder, "seed": seed}
+    card |= {"data_sha256": store.sha256(pairs), "prompts": dataclasses.asdict(prompts)}
+    card |= dataclasses.asdict(train)
+    if train.holdout and not checkpoints:
+        raise Mistake("train.holdout: early stopping keeps its best weights there: wants --checkpoints")
+    split = holdout.split(index, train.holdout if sampler != "untuned" else 0, seed)
     plan = None
     if sampler != "untuned":
         # Before the encoder is loaded: what is wrong with the data shows at once.
-        plan = samplers.Plan(index, sampler=sampler, batch_size=train.batch_size, seed=seed, alpha=alpha)
+        plan = samplers.Plan(
+            holdout.without(index, split),
+            sampler=sampler,
+            batch_size=train.batch_size,
+            seed=seed,
+            alpha=alpha,
+            mixing=mixing,
+            languages_per_id=languages_per_id,
+            weights=train.languages,
+            exponent=train.size_exponent,
+        )
     learner = encoders.load(encoder, prompts=dataclasses.asdict(prompts))
-    resume = _resume(checkpoints, run)
-    with tracking.run(model.name, resume=resume, system_metrics=plan is not None) as tracked:
-        tracked.parameters(settings)
-        _remember(checkpoints, run, tracked.id)
+    kept = _checkpoints(checkpoints, card, learner, train)
+    main = processes.is_main()
+    with tracking.run(model.name, resume=kept.noted(), system_metrics=bool(plan), silent=not main) as tracked:
+        tracked.parameters(card)
+        kept.note(tracked.id)
         steps: list[training.Step] = []
+        trained = 0
         if plan:
-            texts = training.Texts(table["question"], table["passage"])
-            steps = _fit(learner, texts, plan, train, kept, tracked)
+            start = recipes.adapt(learner, table, train, seed)
+            trained = sum(weight.numel() for weight in adaptation.trained(learner).values())
+            benchmark = holdout.benchmark(index, split.held, table.texts) if train.holdout else None
+            steps = _fit(learner, table, plan, train, kept, benchmark, tracked)
+            adaptation.merge(learner)
+            adaptation.interpolate(learner, start, train.interpolate)
+        means = _means(learner, table, train, seed)
+        if not main:
+            return
         learner.save(model)
-        cards.write(model, settings)
-        centring.save(model, *_means(learner, table, train, seed))
-        card |= _outcome(learner, model, train, plan, steps)
+        cards.write(model, card)
+        centring.save(model, *means)
+        told = _outcome(learner, table, index, model, plan, steps) | {"trained_parameters": trained}
         store.write_csv(curve, _CURVE, [[getattr(step, name) for name in _CURVE] for step in steps])
-        store.write_json(summary, card)
-        tracked.tags({tracking.MODEL_TAG: card["model_sha256"], "sampler": sampler})
-        tracked.metrics({"parameters": card["parameters"], "trained_parameters": card["trained_parameters"]})
+        store.write_json(summary, {**card, **told})
+        tracked.tags({tracking.MODEL_TAG: told["model_sha256"], "sampler": sampler})
+        tracked.metrics({name: told[name] for name in ("parameters", "trained_parameters")})
     kept.clear()
+
+
+def _index(table: tables.Table) -> samplers.Index:
+    if not table.rows:
+        raise Mistake(f"{table.path}: no rows to train on")
+    return samplers.index(*(table.codes(name) for name in ("id", "lang", "passage_id", "source")))
+
+
+def _how(sampler: str, alpha: float, mixing: str, languages_per_id: int) -> dict[str, Any]:
+    """What of the sampler's settings counts."""
+    hybrid = sampler == "hybrid"
+    return {
+        "sampler": sampler,
+        "alpha": alpha if hybrid else None,
+        "mixing": mixing if hybrid else None,
+        "languages_per_id": languages_per_id if sampler == "parallel" else None,
+    }
+
+
+def _checkpoints(
+    folder: Path | None, settings: Mapping[str, Any], learner: encoders.Encoder, train: Train
+) -> Checkpoints:
+    """Those of this very training: to go on with another encoder, precision or torch gives other bits."""
+    resolved = precision.resolved_precision(learner, train.precision)
+    known = {**settings, "precision": resolved, "torch": torch.__version__}
+    return Checkpoints(folder, settings=known, every=train.checkpoint_every)
 
 
 def _fit(
     learner: encoders.Encoder,
-    texts: training.Texts,
+    table: tables.Table,
     plan: samplers.Plan,
     train: Train,
-    checkpoints: training.Checkpoints,
+    checkpoints: Checkpoints,
+    held: Retrieval | None,
     tracked: tracking.Run,
 ) -> list[training.Step]:
-    learner.freeze(embeddings=train.freeze_embeddings, layers=train.freeze_layers)
+    # A run that was killed may have told of more steps than its last checkpoint knows.
+    told, scored = tracked.steps("train/loss"), tracked.steps(f"validation/{train.stop_by}")
 
     def log(step: training.Step) -> None:
-        values = step._asdict()
-        values["monolingual"] = float(values.pop("kind") == samplers.MONOLINGUAL)
-        tracked.metrics({f"train/{key}": value for key, value in values.items() if key != "step"}, step.step)
+        if step.step not in told:
+            values = {
+                f"train/{name}": value for name, value in step._asdict().items() if name not in _UNLOGGED
+            }
+            tracked.metrics({**values, f"train/{step.kind}": 1.0}, step.step)
 
+    def score(step: int, score: float) -> None:
+        if step not in scored:
+            tracked.metrics({f"validation/{train.stop_by}": abs(score)}, step)
+
+    resolved = checkpoints.settings["precision"]
     return training.train(
         learner,
-        texts,
+        table,
         plan,
-        schedule=training.Schedule(train.learning_rate, train.warmup_steps, train.steps),
-        objective=training.Objective(
-            train.question_tokens, train.passage_tokens, train.temperature, train.two_sided, train.accumulate
-        ),
-        weight_decay=train.weight_decay,
-        clip_norm=train.clip_norm,
-        precision=train.precision,
+        recipes.recipe(learner, train, resolved),
         checkpoints=checkpoints,
+        validation=held and recipes.validation(learner, held, train, resolved),
         on_step=log,
+        on_score=score,
+        on_checkpoint=tracked.flush,
     )
 
 
 def _means(
-    learner: encoders.Encoder, table: Any, train: Train, seed: int
+    learner: encoders.Encoder, table: tables.Table, train: Train, seed: int
 ) -> tuple[centring.Means, centring.Means]:
     """The mean vector of each language's questions and passages, of a few texts each."""
-    langs = np.array(table["lang"].to_pylist())
-    rng = np.random.default_rng([seed, len(langs)])
-    rows = np.concatenate(
-        [rng.permutation(np.flatnonzero(langs == lang))[: train.centring_texts] for lang in np.unique(langs)]
-    )
+    codes = table.codes("lang")
+    rng = np.random.default_rng([seed, table.rows])
+    drawn = {
+        lang: rng.permutation(np.flatnonzero(codes.values == code))[: train.centring_texts]
+        for code, lang in sorted(enumerate(codes.names), key=lambda item: item[1])
+    }
+    langs = [lang for lang, rows in drawn.items() for _ in rows]
 
     def mean(column: str, side: encoders.Side, tokens: int) -> centring.Means:
-        texts = table[column].take(rows).to_pylist()
+        texts = table.texts(column, np.concatenate(list(drawn.values())))
         vectors = encoding.encode(learner, texts, side, tokens, progress=f"centring, {column}s")
-        return centring.fit(vectors, langs[rows].tolist())
+        return centring.fit(vectors, langs)
 
     return mean("question", "query", train.question_tokens), mean("passage", "passage", train.passage_tokens)
 
 
 def _outcome(
     learner: encoders.Encoder,
+    table: tables.Table,
+    index: samplers.Index,
     model: Path,
-    train: Train,
     plan: samplers.Plan | None,
     steps: list[training.Step],
 ) -> dict[str, Any]:
-    sizes = [(weight.numel(), weight.requires_grad) for weight in learner.model.parameters()]
-    losses = [step.loss for step in steps]
-    kinds = [step.kind for step in steps]
     return {
+        "model": model.name,
+        "ids": len(index.rows),
+        "rows": table.rows,
+        "languages": list(index.languages),
         "steps": len(steps),
-        "batch_size": train.batch_size,
-        "learning_rate": train.learning_rate,
-        "temperature": train.temperature,
         "epochs": round(len(steps) / len(plan), 2) if plan else 0,
-        "parameters": sum(size for size, _ in sizes),
-        "trained_parameters": sum(size for size, trains in sizes if trains) if plan else 0,
-        "first_loss": round(losses[0], 4) if losses else None,
-        "last_loss": round(losses[-1], 4) if losses else None,
-        "batches": {kind: kinds.count(kind) for kind in (samplers.MONOLINGUAL, samplers.CROSSLINGUAL)},
+        "parameters": sum(weight.numel() for weight in learner.model.parameters()),
+        "first_loss": round(steps[0].loss, 4) if steps else None,
+        "last_loss": round(steps[-1].loss, 4) if steps else None,
+        "batches": dict(sorted(Counter(step.kind for step in steps).items())),
         "model_sha256": store.sha256(model),
     }
-
-
-def _resume(checkpoints: Path | None, run: str) -> str:
-    """The MLflow run of a training that was killed, when it is this one."""
-    note = checkpoints / "run.json" if checkpoints else None
-    if note and note.is_file():
-        known = store.read_json(note)
-        return str(known["mlflow"]) if known["run"] == run else ""
-    return ""
-
-
-def _remember(checkpoints: Path | None, run: str, tracked: str) -> None:
-    if checkpoints:
-        store.write_json(checkpoints / "run.json", {"run": run, "mlflow": tracked})
 
 
 if __name__ == "__main__":

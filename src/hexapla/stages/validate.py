@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 from collections import Counter
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,9 @@ def validate(
 ) -> None:
     """Write the kept rows to `out`, in their order, and the rejected ones to `quarantine`.
 
-    `data` holds the benchmarks as `collect` left them. When too few are kept, `out` is not written, but
-    all else is, so that one can see why.
+    Texts that may not be negatives are dropped from the kept rows. `data` holds the benchmarks as
+    `collect` left them. When too few rows are kept, `out` is not written, but all else is, so that one
+    can see why.
     """
     table = store.read_pairs(pairs)
     if not table.num_rows:
@@ -41,9 +44,11 @@ def validate(
     rows = list(store.iter_pairs(table))
     rejected = [(*row, "; ".join(checked.reasons[i])) for i, row in enumerate(rows) if i in checked.reasons]
     kept = [row for i, row in enumerate(rows) if i not in checked.reasons]
+    kept, negatives = _sifted(kept, known.values(), validate)
     store.write_pairs(quarantine, rejected, extra=["reasons"])
     sizes = {name: {"texts": len(texts), "matches": checked.matches[name]} for name, texts in known.items()}
-    store.write_json(summary, _summary(rows, checked, min_kept) | {"benchmarks": sizes})
+    card = _summary(rows, checked, min_kept) | {"benchmarks": sizes, "negatives": negatives}
+    store.write_json(summary, card)
     if not kept or len(kept) / len(rows) < min_kept:
         out.unlink(missing_ok=True)  # an earlier run's, which no longer belongs to the reports beside it
         raise Mistake(_too_few(len(kept), len(rows), min_kept, checked, quarantine))
@@ -66,6 +71,25 @@ def _texts(folder: Path) -> frozenset[str]:
             texts |= {topic.text for topic in judged.topics}
             texts |= {passage.text for passage in miracl.passages(judged) if passage.id in relevant}
     return frozenset(traits.normalise(text) for text in texts) - {""}
+
+
+def _sifted(
+    rows: list[Pair], benchmarks: Collection[frozenset[str]], validate: Validate
+) -> tuple[list[Pair], dict[str, Any]]:
+    """The rows without what may not be a negative, and how many were kept and dropped, by reason."""
+    fault = partial(
+        traits.fault,
+        benchmarks=benchmarks,
+        chars=(validate.min_passage_chars, validate.max_passage_chars),
+        answer_in_passage=validate.answer_in_passage,
+    )
+    sifted, dropped = [], Counter(dict.fromkeys(traits.FAULTS, 0))
+    for row in rows:
+        faults = [fault(text, row) for text in row.negatives]
+        good = tuple(text for text, found in zip(row.negatives, faults, strict=True) if found is None)
+        dropped.update(found for found in faults if found is not None)
+        sifted.append(row._replace(negatives=good))
+    return sifted, {"kept": sum(len(row.negatives) for row in sifted), "dropped": dict(dropped)}
 
 
 def _summary(rows: list[Pair], checked: checks.Checked, min_kept: float) -> dict[str, Any]:
