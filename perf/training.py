@@ -208,17 +208,17 @@ def ways(given: argparse.Namespace) -> dict[str, Callable[[encoders.Encoder, Pai
 
 def run(given: argparse.Namespace) -> None:
     found = ways(given)
-    learners = {name: _learner(given) for name in found}
+    trained = {name: learner(given) for name in found}
     windows: dict[str, list[Window]] = {name: [] for name in found}
     for number in range(given.windows):
         drawn = pairs(given.corpus, given.batch * given.steps, number)
         for name, way in found.items():
-            windows[name].append(way(learners[name], Pairs(*drawn, given.batch, number)))
+            windows[name].append(way(trained[name], Pairs(*drawn, given.batch, number)))
         _progress(number, windows)
     _show(given, windows)
 
 
-def _learner(given: argparse.Namespace) -> encoders.Encoder:
+def learner(given: argparse.Namespace) -> encoders.Encoder:
     learner = encoders.load(given.encoder, prompts={"query": "query: ", "passage": "passage: "})
     adaptation.freeze(learner, embeddings=True, layers=0)
     if given.curve:
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--precision", nargs="+", default=["fp32"], choices=["fp32", "bf16"])
     parser.add_argument("--forward-tokens", type=int)
-    parser.add_argument("--kept-tokens", type=int, default=16384)
+    parser.add_argument("--kept-tokens", type=int, default=8192)
     parser.add_argument("--cached", action="store_true")
     parser.add_argument("--curve", action="store_true")
     given = parser.parse_args()

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from conftest import sample
+from conftest import LANGUAGES, sample
 from hexapla import encoder
 from hexapla.features import batches, budget, extras, padded, pieces, runs
 
@@ -97,3 +98,11 @@ def test_texts_and_pairs_may_stand_side_by_side(tiny):
     together = pieces(tiny, mixed, "query", 32)
     assert together == [pieces(tiny, [text], "query", 32)[0] for text in mixed]
     assert np.ndim(padded(tiny, together)["input_ids"]) == 2
+
+
+def test_several_threads_may_tokenise_at_once_each_to_its_own_length(tiny):
+    texts = [row["passage"] for lang in LANGUAGES for row in sample(lang)[:40]]
+    wanted = {tokens: pieces(tiny, texts, "passage", tokens) for tokens in (12, 60)}
+    with ThreadPoolExecutor(4) as threads:
+        made = [(tokens, threads.submit(pieces, tiny, texts, "passage", tokens)) for tokens in (12, 60) * 10]
+        assert all(each.result() == wanted[tokens] for tokens, each in made)

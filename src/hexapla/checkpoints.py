@@ -92,6 +92,7 @@ class Checkpoints:
         """Put the weights of the best validation back; returns how many steps they were trained."""
         assert self.folder
         path = self.folder / "best.safetensors"
+        processes.barrier()  # until the main process has written it
         tensors, state = self._read(path)
         if state is None:
             raise Mistake(f"{path}: broken; remove {self.folder} and train again")

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +42,8 @@ class Encoder:
         self.model = model
         self._origin = origin
         self._versions = self._weight_versions()
+        self.tokenizing = threading.Lock()
+        """Held while the tokenizer works: how it cuts and pads is a state of its own."""
         config = getattr(getattr(model[0], "model", None), "config", None)
         positions = getattr(config, "max_position_embeddings", None) or 512
         # Kept aside, since setting the model's length sets the tokenizer's.
@@ -98,8 +101,9 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[Text], side: Side, tokens: int) -> dict[str, Tensor]:
         """Padded features of a batch, prompt included, cut to `tokens`."""
-        self._limit(tokens)
-        features: dict[str, Tensor] = self.model.preprocess(list(texts), prompt=self.prompts[side])
+        with self.tokenizing:
+            self._limit(tokens)
+            features: dict[str, Tensor] = self.model.preprocess(list(texts), prompt=self.prompts[side])
         return features
 
     def encode(

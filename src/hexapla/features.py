@@ -26,7 +26,8 @@ def pieces(encoder: Encoder, texts: Sequence[Text], side: Side, tokens: int) -> 
 
     def fill(rows: list[int], cut: bool | str, *columns: list[str]) -> None:
         if rows:
-            made = tokenizer(*columns, truncation=cut, max_length=limit, padding=False)
+            with encoder.tokenizing:
+                made = tokenizer(*columns, truncation=cut, max_length=limit, padding=False)
             for place, row in enumerate(rows):
                 found[row] = {name: made[name][place] for name in made}
 
@@ -34,7 +35,8 @@ def pieces(encoder: Encoder, texts: Sequence[Text], side: Side, tokens: int) -> 
     pairs = [row for row, text in enumerate(texts) if not isinstance(text, str)]
     if pairs:
         room = limit - tokenizer.num_special_tokens_to_add(pair=True)
-        lengths = tokenizer([firsts[row] for row in pairs], add_special_tokens=False, verbose=False)
+        with encoder.tokenizing:
+            lengths = tokenizer([firsts[row] for row in pairs], add_special_tokens=False, verbose=False)
         long = zip(pairs, lengths["input_ids"], strict=True)
         pairs = [row for row, ids in long if len(ids) < room]
     alone = sorted(set(range(len(texts))) - set(pairs))

@@ -141,7 +141,7 @@ class Train:
     two_sided: bool = False
     precision: Precision = "auto"
     forward_tokens: int | None = None
-    kept_tokens: int = 16384
+    kept_tokens: int = 8192
     gradient_checkpointing: bool = False
     compile: bool = False
     freeze_embeddings: bool = True

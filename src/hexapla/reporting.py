@@ -73,6 +73,8 @@ def _runs(models: Sequence[Model], figures: str) -> list[str]:
         batches = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "–"
         steps = [run["steps"], run["epochs"]] if run["steps"] else ["–", "–"]
         rows.append([plain(model.title), *steps, batches, trained, losses])
+    share = card.get("interpolate") or 0
+    own = f" {share:.0%} of each trained model's weights are the encoder's own." if share else ""
     curves = []
     if any(model.training["steps"] for model in models):
         curves = [
@@ -86,7 +88,7 @@ def _runs(models: Sequence[Model], figures: str) -> list[str]:
         f"{card['temperature']:g}. *Untuned* is the encoder as it came; *monolingual* batches have one "
         "language each; in *crosslingual* batches question and passage always differ in language; *hybrid* "
         "batches are monolingual with probability α and crosslingual otherwise; a *parallel* batch holds "
-        "each pair in several languages, and every translation of an answer is as right as the others.",
+        f"each pair in several languages, and every translation of an answer is as right as the others.{own}",
         table(
             ["model", "steps", "epochs", "batches", "trained parameters", "loss first → last"],
             rows,

