@@ -71,6 +71,12 @@ def test_a_checkpoint_of_other_settings_is_refused_by_what_differs(tmp_path):
     assert list(tmp_path.iterdir())
 
 
+def test_what_a_killed_process_left_half_written_goes(tmp_path):
+    (tmp_path / ".step-000000009.safetensors.x1y2").write_bytes(b"half")
+    kept(tmp_path).save(*world(), STATE)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000000002.safetensors"]
+
+
 def test_when_it_falls_due_and_where_nothing_is_kept(tmp_path):
     assert [done for done in range(1, 8) if kept(tmp_path, every=3).due(done, 6)] == [3]
     nothing = Checkpoints(None, settings={}, every=1)
@@ -83,6 +89,9 @@ def test_when_it_falls_due_and_where_nothing_is_kept(tmp_path):
 def test_the_tracking_run_is_remembered_for_the_same_training_only(tmp_path):
     kept(tmp_path).note("abc")
     assert kept(tmp_path).noted() == "abc"
+    kept(tmp_path).clear()
+    assert kept(tmp_path).noted() == ""
+    kept(tmp_path).note("abc")
     assert kept(tmp_path, seed=9).noted() == ""
 
 

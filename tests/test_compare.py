@@ -19,6 +19,16 @@ def test_figures_intervals_differences_and_the_method(hexapla, tmp_path):
     assert "sample, centred: language" in hexapla("compare", good, bad, "--centring", "language")[1]
 
 
+def test_a_control_stands_beside_the_model_that_was_trained(hexapla, tmp_path):
+    good, bad = written(tmp_path / "a", "good", 0, near=5.0), written(tmp_path / "b", "bad", 1, near=0.5)
+    plain = hexapla("compare", good, bad)[1]
+    status, out, _ = hexapla("compare", good, bad, "--control", "language")
+    assert status == 0
+    assert len(re.findall(r"^bad, centred: language ", out, re.MULTILINE)) == 1
+    assert len(re.findall(r"^bad ", out, re.MULTILINE)) == len(re.findall(r"^bad ", plain, re.MULTILINE))
+    assert "with centring 'none' and 'trained'" in hexapla("compare", good, bad, "--control", "trained")[2]
+
+
 def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
     one, two = (written(tmp_path / str(i), "m", i, seed=i, alpha=0.5, sampler="hybrid") for i in (1, 2))
     other = written(tmp_path / "other", "other", 3)

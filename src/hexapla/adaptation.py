@@ -18,7 +18,7 @@ def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
     """Keep the word embeddings and the first `layers` layers as they are; always the pooler.
 
     Raises:
-        Mistake: the encoder has fewer layers, or hides them where this code can't find them.
+        Mistake: the encoder has no more layers, or hides them where this code can't find them.
     """
     encoder.touched()
     backbone = _backbone(encoder)
@@ -38,6 +38,8 @@ def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
         for part in backbone.children():
             if part.__class__.__name__.endswith("Embeddings"):
                 part.requires_grad_(False)
+        if not trained(encoder):
+            raise Mistake(f"train.freeze_layers: {layers} leaves nothing to train; lower it")
 
 
 def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) -> None:
@@ -54,7 +56,7 @@ def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) 
         alpha: the product counts alpha / rank times; twice by default.
 
     Raises:
-        Mistake: the word embeddings were to train, which adapters can't; or nothing is left to adapt.
+        Mistake: the word embeddings were to train, which adapters can't.
     """
     import peft  # 4 s, and few runs need it
 
@@ -67,8 +69,6 @@ def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) 
         )
     linear = {name: part for name, part in backbone.named_modules() if isinstance(part, nn.Linear)}
     targets = [name for name, part in linear.items() if part.weight.requires_grad]
-    if not targets:
-        raise Mistake("train.lora_rank: no linear layer is left to adapt; lower train.freeze_layers")
     config = peft.LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules=targets)
     encoder.model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):

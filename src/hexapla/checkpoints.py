@@ -16,6 +16,7 @@ from hexapla.records import Mistake
 from hexapla.sharding import placed_as, whole
 
 _KEPT = 2
+_UNFINISHED = ".*.safetensors.*"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _log = logging.getLogger(__name__)
 
@@ -64,23 +65,31 @@ class Checkpoints:
         """Load the newest whole checkpoint; its state, or an empty one when there is none.
 
         Raises:
-            Mistake: it is one of other settings.
+            Mistake: it is one of other settings, or not all processes find the same.
         """
+        tensors, state = self._newest()
+        if len(set(processes.everyones(str(len(state.curve))))) > 1:
+            raise Mistake(
+                f"{self.folder}: processes find different checkpoints; put it on a file system that all share"
+            )
+        if tensors:
+            _fill(trained, tensors)
+        for name, weight in trained.items() if tensors else ():
+            optimizer.state[weight] = {
+                key: placed_as(tensors[f"{key}.{name}"], weight)
+                for key in _MOMENTS
+                if f"{key}.{name}" in tensors
+            }
+        return state
+
+    def _newest(self) -> tuple[dict[str, Tensor], State]:
         for path in self._all():
             tensors, state = self._read(path)
-            if state is None:
-                _log.warning("%s: broken checkpoint, taking the one before", path)
-                continue
-            _fill(trained, tensors)
-            for name, weight in trained.items():
-                optimizer.state[weight] = {
-                    key: placed_as(tensors[f"{key}.{name}"], weight)
-                    for key in _MOMENTS
-                    if f"{key}.{name}" in tensors
-                }
-            _log.info("continuing at step %d from %s", len(state.curve), path)
-            return state
-        return State([], [])
+            if state:
+                _log.info("continuing at step %d from %s", len(state.curve), path)
+                return tensors, state
+            _log.warning("%s: broken checkpoint, taking the one before", path)
+        return {}, State([], [])
 
     def save_best(self, trained: Mapping[str, Tensor], state: State) -> None:
         """Keep the weights as they are now, as those of the best validation so far."""
@@ -89,7 +98,7 @@ class Checkpoints:
         self._write(self.folder / "best.safetensors", tensors, state)
 
     def take_best(self, trained: Mapping[str, Tensor]) -> int:
-        """Put the weights of the best validation back; returns how many steps they were trained."""
+        """Put the weights of the best validation back; returns after how many steps that was."""
         assert self.folder
         path = self.folder / "best.safetensors"
         processes.barrier()  # until the main process has written it
@@ -100,8 +109,9 @@ class Checkpoints:
         return len(state.curve)
 
     def clear(self) -> None:
-        for path in (*self._all(), *(self.folder.glob("best.safetensors") if self.folder else ())):
-            path.unlink()
+        for name in ("step-*.safetensors", "best.safetensors", "run.json", _UNFINISHED):
+            for path in self.folder.glob(name) if self.folder else ():
+                path.unlink()
 
     def note(self, tracked: str) -> None:
         """Keep the name of the run in the tracking store beside the checkpoints."""
@@ -121,6 +131,9 @@ class Checkpoints:
     def _write(self, path: Path, tensors: Mapping[str, Tensor], state: State) -> None:
         if not processes.is_main():
             return
+        assert self.folder
+        for left in self.folder.glob(_UNFINISHED):  # by a process that was killed while it wrote
+            left.unlink()
         meta = {"settings": json.dumps(self.settings), "state": json.dumps(state)}
         try:
             with store.whole_file(path) as scratch:

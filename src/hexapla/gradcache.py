@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from hexapla.features import batches, runs
 from hexapla.losses import Positives, info_nce
+from hexapla.records import Mistake
 
 _SCORES = 1 << 25
 """Similarities that are held at a time; a larger batch is compared by blocks of its rows."""
@@ -130,6 +131,8 @@ def contrast(
     The gradient is times the number of processes, because what they send to the weights is averaged.
     """
     count, rank = accelerator.num_processes, accelerator.process_index
+    ids = part.passage_ids.to(block.device), part.negative_ids.to(block.device)
+    part = part._replace(passage_ids=ids[0], negative_ids=ids[1])
     # [processes, kinds, rows, dim] to [kinds, pairs, dim]: slices lie in the batch by rank.
     everyone = accelerator.gather(block[None]).transpose(0, 1).flatten(1, 2).requires_grad_()
     mine = torch.arange(rank * part.pairs, (rank + 1) * part.pairs, device=block.device)
@@ -168,13 +171,18 @@ def _area(lengths: Sequence[int], packs: bool) -> int:
 def _micro_batches(
     accelerator: Accelerator, lengths: Sequence[int], tokens: int, packs: bool
 ) -> list[np.ndarray]:
-    """Positions of the texts of each, the short texts first; as many in every process.
+    """Positions of the texts of each, the short texts first.
 
-    A sharded model gathers its weights in every forward pass, so all processes make the same number.
+    A sharded model gathers its weights in every forward pass, so there all processes make as many.
     """
     made = list(runs(lengths, tokens) if packs else batches(lengths, tokens))
-    if accelerator.num_processes > 1:
-        wanted = max(gather_object([len(made)]))
+    if accelerator.is_fsdp2:
+        told = gather_object([(len(made), len(lengths))])
+        wanted = max(batches for batches, _ in told)
+        if wanted > min(texts for _, texts in told):
+            raise Mistake(
+                "train.forward_tokens: too low for how unequally hard negatives are spread; raise it"
+            )
         while len(made) < wanted:
             largest = int(np.argmax([len(texts) for texts in made]))
             made[largest : largest + 1] = np.array_split(made[largest], 2)
@@ -197,6 +205,11 @@ def _kept(accelerator: Accelerator, areas: Sequence[int], tokens: int) -> set[in
         if tokens < 0:
             break
         kept.add(number)
+    if accelerator.num_processes > 1:
+        # The first forward pass with gradient after a step has the processes agree on how they send
+        # gradients; all must come to it before the vectors are gathered, or all after.
+        fewest = min(gather_object([len(kept)]))
+        kept = set(sorted(kept, reverse=True)[:fewest])
     return kept
 
 

@@ -50,6 +50,16 @@ def agreed(value: str) -> str:
     return str(broadcast_object_list([value])[0])
 
 
+def everyones(value: str) -> list[str]:
+    """What each process says, by rank."""
+    if not launched():
+        return [value]
+    from accelerate.utils import gather_object
+
+    _state()
+    return [str(each) for each in gather_object([value])]
+
+
 def gather(rows: np.ndarray) -> list[np.ndarray]:
     """What each process holds, by rank, in every process.
 

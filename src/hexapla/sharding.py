@@ -10,9 +10,9 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Gathered, where it is shared out: all processes have to ask."""
+    """Gathered, on the CPU, where it is shared out: all processes have to ask."""
     tensor = tensor.detach()
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).contiguous()
+    return tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor.contiguous()
 
 
 def placed_as(tensor: Tensor, weight: Tensor) -> Tensor:

@@ -109,12 +109,15 @@ def train(
             bar.set_postfix_str(f"loss {curve[-1].loss:.3f}, {inputs.kind}", refresh=False)
             bar.update()
             state = State([list(row) for row in curve], scores)
-            if validation and len(curve) % validation.every == 0:
-                scores.append(validation.score())
+            better = False
+            if validation and (len(curve) % validation.every == 0 or len(curve) == steps):
+                # Of unlike machines each may find other last digits; all have to stop together.
+                scores.append(float(processes.agreed(repr(validation.score()))))
                 on_score(len(curve), scores[-1])
-                if holdout.best(scores) == len(scores) - 1:
+                if better := holdout.best(scores) == len(scores) - 1:
                     checkpoints.save_best(run.trained, state)
-            if checkpoints.due(len(curve), steps):
+            # Also after a better score, so that what is kept as best is never of a step that is undone.
+            if better or checkpoints.due(len(curve), steps):
                 on_checkpoint()
                 checkpoints.save(run.trained, run.optimizer, state)
     if scores:
@@ -186,7 +189,14 @@ def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> S
             objective=recipe.objective._replace(positives="all" if inputs.kind == PARALLEL else "own"),
             memory=recipe.memory,
             packs=run.packs,
-            autocast=partial(torch.autocast, device.type, torch.bfloat16, enabled=recipe.precision == "bf16"),
+            autocast=partial(
+                torch.autocast,
+                device.type,
+                torch.bfloat16,
+                enabled=recipe.precision == "bf16",
+                # What it remembers would be whole copies of weights that are shared out.
+                cache_enabled=not run.accelerator.is_fsdp2,
+            ),
         )
     except RuntimeError as error:
         raise (_out_of_memory(error, step, recipe.memory) or error) from None
@@ -194,7 +204,10 @@ def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> S
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"loss {loss}, gradient norm {norm} at step {step}"
         raise Mistake(f"train: {what}; lower train.learning_rate, or set train.precision to fp32")
-    run.optimizer.step()
+    try:
+        run.optimizer.step()
+    except RuntimeError as error:
+        raise (_out_of_memory(error, step, recipe.memory) or error) from None
     run.optimizer.zero_grad()
     seconds = time.perf_counter() - began
     real, area = _summed(run.accelerator, sum(inputs.part.lengths), computed)
@@ -234,5 +247,6 @@ def _out_of_memory(error: RuntimeError, step: int, memory: Memory) -> Mistake | 
         return None
     return Mistake(
         f"train: out of memory at step {step}; lower train.kept_tokens ({memory.kept_tokens}), then "
-        f"train.forward_tokens ({memory.forward_tokens}): the result stays the same, each step takes longer"
+        f"train.forward_tokens ({memory.forward_tokens}), and run the same command again: it goes on from "
+        "the last checkpoint, each step takes longer"
     )

@@ -16,11 +16,14 @@ _NOTE = (
 )
 
 
-def compare(dirs: tuple[Path, ...], /, *, centring: Centring = "none") -> None:
+def compare(
+    dirs: tuple[Path, ...], /, *, centring: Centring = "none", control: Centring | None = None
+) -> None:
     """Compare the first results folder with each other one: figures, intervals, differences, tests.
 
     DIR is what `hexapla evaluate --out DIR` or the evaluate stage wrote (reports/results/NAME). Folders
-    that differ in the training seed alone are averaged.
+    that differ in the training seed alone are averaged. --control adds each other model under a further
+    centring: does training beat what needs none?
     """
     models = _models(dirs)
     if len(models) < 2:
@@ -29,14 +32,16 @@ def compare(dirs: tuple[Path, ...], /, *, centring: Centring = "none") -> None:
         name
         for name in models[0].results[0].benchmarks
         if all(centring in _centrings(model, name) for model in models)
+        and (not control or all(control in _centrings(model, name) for model in models[1:]))
     ]
     if not shared:
         known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
-        raise Mistake(f"no benchmark that all have with centring '{centring}' ({known})")
+        wanted = f"'{centring}'" if control in (None, centring) else f"'{centring}' and '{control}'"
+        raise Mistake(f"no benchmark that all have with centring {wanted} ({known})")
     for line in _unlike(models):
         print(line)
     for benchmark in shared:
-        _show(benchmark, models, centring)
+        _show(benchmark, models, centring, control)
     print(_NOTE)
 
 
@@ -85,8 +90,12 @@ def _known(model: Model) -> str:
     return ", ".join(kinds)
 
 
-def _show(benchmark: str, models: list[Model], centring: str) -> None:
-    measures, board, tests = comparison.compared(benchmark, [model.judged(centring) for model in models])
+def _show(benchmark: str, models: list[Model], centring: str, control: str | None) -> None:
+    judged = [model.judged(centring) for model in models]
+    for model in models[1:] if control else ():
+        other = model.judged(str(control))
+        judged.append(other._replace(name=f"{other.name}, centred: {control}"))
+    measures, board, tests = comparison.compared(benchmark, judged)
     languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
     short = held(SHORT, models[0].results[0].scores[benchmark][centring])
     title = benchmark if centring == "none" else f"{benchmark}, centred: {centring}"

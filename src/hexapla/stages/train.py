@@ -33,6 +33,8 @@ from hexapla.records import Mistake
 
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
 _UNLOGGED = ("step", "kind")
+_FREE = ("forward_tokens", "kept_tokens", "gradient_checkpointing", "checkpoint_every")
+"""Parameters that say how and not what: with another value, a training that ran out of memory may go on."""
 
 
 def train(
@@ -127,7 +129,8 @@ def _checkpoints(
 ) -> Checkpoints:
     """Those of this very training: to go on with another encoder, precision or torch gives other bits."""
     resolved = precision.resolved_precision(learner, train.precision)
-    known = {**settings, "precision": resolved, "torch": torch.__version__}
+    known = {name: value for name, value in settings.items() if name not in _FREE}
+    known |= {"precision": resolved, "encoder_sha256": learner.identity, "torch": torch.__version__}
     return Checkpoints(folder, settings=known, every=train.checkpoint_every)
 
 
