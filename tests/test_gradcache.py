@@ -218,7 +218,8 @@ rank, ranks = accelerator.process_index, accelerator.num_processes
 made = part_of(*batch, rank, ranks)
 for _ in range(2):
     # One process has room for its activations, the other has not.
-    gradients(learner, *made, Objective(0.05, True), Memory(100_000, 0 if rank else 10**6), accelerator, model)
+    room = Memory(100_000, 0 if rank else 10**6)
+    gradients(learner, *made, Objective(0.05, True), room, accelerator, model)
 for number, memory in enumerate([Memory(100_000, 1_000_000), Memory(150, 1_000_000), Memory(150, 0)]):
     for positives in ("own", "all"):
         loss, _, _, found = gradients(
