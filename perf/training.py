@@ -2,7 +2,7 @@
 
     python perf/training.py [--corpus FILE] [--batch N] [--steps N] [--windows N] [--precision P] [--cached]
 
-Same checkpoint, pairs in the same order, prompts, lengths, threads, optimiser (AdamW, warm-up, linear decay,
+Same checkpoint, pairs in the same order, prompts, lengths, threads, optimiser (AdamW, linear decay,
 clipping), InfoNCE, and frozen word embeddings. In each window both ways make the same steps, one way after
 the other, each going on from its own weights; a window's first step warms up and is not counted. Ratios are
 of the same window, medians over the windows. `--cached` sets our step beside the cached loss (GradCache)
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
 from torch.utils.data import BatchSampler, SequentialSampler
@@ -113,7 +114,7 @@ def ours(encoder: encoders.Encoder, part: Pairs, settings: Settings) -> Window:
         part,
         training.Recipe(
             Lengths(settings.tokens, settings.tokens),
-            Schedule(RATE, 1, settings.steps),
+            Schedule(RATE, 0, settings.steps),
             Objective(TEMPERATURE, two_sided=False),
             settings.memory,
             DECAY,
@@ -150,7 +151,7 @@ def theirs(
                 max_steps=settings.steps,
                 per_device_train_batch_size=part.batch,
                 learning_rate=RATE,
-                warmup_steps=1,
+                warmup_steps=0,
                 weight_decay=DECAY,
                 max_grad_norm=CLIP,
                 bf16=settings.precision == "bf16",
@@ -213,6 +214,8 @@ def run(given: argparse.Namespace) -> None:
     for number in range(given.windows):
         drawn = pairs(given.corpus, given.batch * given.steps, number)
         for name, way in found.items():
+            # Accelerate keeps one precision for a program; the trainers here want several.
+            AcceleratorState._reset_state(reset_partial_state=True)
             windows[name].append(way(trained[name], Pairs(*drawn, given.batch, number)))
         _progress(number, windows)
     _show(given, windows)
