@@ -10,7 +10,7 @@ from tokenizers.processors import TemplateProcessing
 
 from conftest import LANGUAGES, sample
 from hexapla import encoder
-from hexapla.features import batches, budget, extras, padded, pieces, runs
+from hexapla.features import batches, budget, extras, padded, pieces
 
 PROMPTS = {"query": "ask: ", "passage": "text: "}
 
@@ -39,8 +39,8 @@ def test_each_text_is_in_one_batch_and_no_batch_above_the_budget_unless_a_single
 
 
 @given(lengths=st.lists(st.integers(1, 300), max_size=200), size=st.integers(1, 2000))
-def test_runs_are_as_full_as_the_budget_allows(lengths, size):
-    made = list(runs(lengths, size))
+def test_batches_without_padding_are_as_full_as_the_budget_allows(lengths, size):
+    made = list(batches(lengths, size, packs=True))
     assert sorted(i for run in made for i in run) == list(range(len(lengths)))
     totals = [sum(lengths[i] for i in run) for run in made]
     assert all(total <= size or len(run) == 1 for total, run in zip(totals, made, strict=True))

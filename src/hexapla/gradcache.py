@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hexapla.features import batches, runs
+from hexapla.features import batches
 from hexapla.losses import Positives, info_nce
 from hexapla.records import Mistake
 
@@ -175,7 +175,7 @@ def _micro_batches(
 
     A sharded model gathers its weights in every forward pass, so there all processes make as many.
     """
-    made = list(runs(lengths, tokens) if packs else batches(lengths, tokens))
+    made = list(batches(lengths, tokens, packs=packs))
     if accelerator.is_fsdp2:
         told = gather_object([(len(made), len(lengths))])
         wanted = max(batches for batches, _ in told)

@@ -7,7 +7,8 @@ moments and the number, and a run that was killed ends where an undisturbed one 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -180,7 +181,7 @@ def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> S
     began, step, device = time.perf_counter(), seed[1], run.accelerator.device
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.schedule.at(step)
-    try:
+    with _memory_told(step, recipe.memory):
         loss, computed = gradcache.add_gradients(
             run.accelerator,
             run.model,
@@ -198,16 +199,12 @@ def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> S
                 cache_enabled=not run.accelerator.is_fsdp2,
             ),
         )
-    except RuntimeError as error:
-        raise (_out_of_memory(error, step, recipe.memory) or error) from None
     norm = float(run.accelerator.clip_grad_norm_(list(run.trained.values()), recipe.clip_norm))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         what = f"loss {loss}, gradient norm {norm} at step {step}"
         raise Mistake(f"train: {what}; lower train.learning_rate, or set train.precision to fp32")
-    try:
+    with _memory_told(step, recipe.memory):
         run.optimizer.step()
-    except RuntimeError as error:
-        raise (_out_of_memory(error, step, recipe.memory) or error) from None
     run.optimizer.zero_grad()
     seconds = time.perf_counter() - began
     real, area = _summed(run.accelerator, sum(inputs.part.lengths), computed)
@@ -241,12 +238,16 @@ def _memory_gib(device: torch.device) -> float:
     return float(psutil.Process().memory_info().rss) / 2**30
 
 
-def _out_of_memory(error: RuntimeError, step: int, memory: Memory) -> Mistake | None:
-    told = str(error)
-    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in told:
-        return None
-    return Mistake(
-        f"train: out of memory at step {step}; lower train.kept_tokens ({memory.kept_tokens}), then "
-        f"train.forward_tokens ({memory.forward_tokens}), and run the same command again: it goes on from "
-        "the last checkpoint, each step takes longer"
-    )
+@contextmanager
+def _memory_told(step: int, memory: Memory) -> Iterator[None]:
+    """Turns an end of the memory into a Mistake that says which parameter to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise Mistake(
+            f"train: out of memory at step {step}; lower train.kept_tokens ({memory.kept_tokens}), then "
+            f"train.forward_tokens ({memory.forward_tokens}), and run the same command again: it goes on "
+            "from the last checkpoint, each step takes longer"
+        ) from None
