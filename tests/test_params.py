@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from hexapla import params
+from hexapla import params, params_data
 from hexapla.records import Mistake
 
 TREE = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -46,7 +46,34 @@ def test_shipped_file_loads_with_every_key_that_the_dataclasses_have():
         (lambda t: t["translate"].update(languages=["en"]), "translate.languages: 'en' is the source"),
         (lambda t: t["translate"].update(engine="transformers"), "translate.model: the engine"),
         (lambda t: t["collect"].update(sources=[{"kind": "hub"}]), "collect.sources[0].dataset: a source"),
-        (lambda t: t["collect"].update(sources=[{}]), "collect.sources[0].kind: missing"),
+        (
+            lambda t: t["collect"].update(sources=[{}]),
+            "collect.sources[0].kind: wants one of kind and preset",
+        ),
+        (lambda t: t["collect"].update(sources=[{"kind": "sample", "sample": 0}]), "sample: must be above 0"),
+        (lambda t: t["collect"].update(sources=[{"preset": "squad", "path": "x"}]), "preset: brings path"),
+        (
+            lambda t: t["collect"].update(sources=[{"preset": "duorc", "revision": "x", "config": "y"}]),
+            "preset: brings path, dataset, revision and url",
+        ),
+        (lambda t: t["validate"].update(languages={"th": {"min_kept": 0.1}}), "min_kept: is no bound"),
+        (
+            lambda t: t["validate"].update(max_length_ratio=float("inf")),
+            "max_length_ratio: must be between 0",
+        ),
+        (lambda t: t["validate"].update(max_overlap=0.0), "max_overlap: must be above 0"),
+        (
+            lambda t: t["validate"].update(languages={"de": {"min_cosine": float("nan")}}),
+            "validate.languages.de.min_cosine: must be between -1 and 1",
+        ),
+        (
+            lambda t: t["validate"].update(languages={"th": {"min_script_share": 80}}),
+            "validate.languages.th.min_script_share: must be between 0 and 1",
+        ),
+        (
+            lambda t: t["validate"].update(sources={"a": {"min_length_ratio": 4}}),
+            "validate.sources.a.min_length_ratio: above max_length_ratio",
+        ),
         (lambda t: t["collect"].update(sources=[TREE["collect"]["sources"][0]] * 2), "called 'sample'"),
         (lambda t: t["validate"].update(min_kept=2), "validate.min_kept: must be between"),
         (lambda t: t["validate"].update(max_length_ratio=0), "validate.min_length_ratio: above"),
@@ -84,3 +111,20 @@ def test_norwegian_is_a_language_and_exponents_are_numbers(tmp_path):
     loaded = params.load(path)
     assert "no" in loaded.translate.languages
     assert loaded.train.learning_rate == pytest.approx(1e-5)
+
+
+def test_a_sources_bounds_come_before_a_languages():
+    known = params_data.Validate(
+        languages={"th": {"min_cosine": 0.1, "min_length_ratio": 0.3}}, sources={"faq": {"min_cosine": 0.2}}
+    )
+    assert known.bounds()["min_cosine"] == known.min_cosine
+    assert known.bounds("th")["min_cosine"] == 0.1
+    own = known.bounds("th", "faq")
+    assert (own["min_cosine"], own["min_length_ratio"], own["max_length_ratio"]) == (0.2, 0.3, 3.0)
+
+
+def test_each_language_may_have_its_own_model():
+    two = {"de": "opus-de", "es": "opus-es"}
+    params_data.Translate(engine="ctranslate2", models=two, languages=("de", "es"))
+    with pytest.raises(ValueError, match="models: {fr"):
+        params_data.Translate(engine="ctranslate2", models=two, languages=("de", "fr"))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla import store
-from hexapla.records import Mistake, Pair
+from hexapla import parquet, store
+from hexapla.records import QUALITY_COLUMNS, Mistake, Pair, Quality
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
@@ -17,38 +17,38 @@ row = st.tuples(*[text] * 8, st.lists(text, max_size=3).map(tuple))
 def test_pairs_come_back_as_they_went(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("pairs") / "p.parquet"
     pairs = [Pair(*row) for row in rows]
-    assert store.write_pairs(path, pairs) == len(pairs)
-    assert list(store.iter_pairs(store.read_pairs(path))) == pairs
+    assert parquet.write_pairs(path, pairs) == len(pairs)
+    assert list(parquet.iter_pairs(parquet.read_pairs(path))) == pairs
 
 
 @given(st.lists(row, max_size=20))
 def test_a_table_from_before_there_were_negatives_has_none(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("pairs") / "p.parquet"
-    store.write_pairs(path, rows)
+    parquet.write_pairs(path, rows)
     pq.write_table(pq.read_table(path).drop_columns("negatives"), path)
-    table = store.read_pairs(path)
+    table = parquet.read_pairs(path)
     assert table.column_names == list(Pair._fields)
-    assert list(store.iter_pairs(table)) == [Pair(*each[:8]) for each in rows]
+    assert list(parquet.iter_pairs(table)) == [Pair(*each[:8]) for each in rows]
 
 
 def test_nulls_are_no_negatives_or_empty_ones(tmp_path):
     path = tmp_path / "p.parquet"
-    store.write_pairs(path, [(*"abcdefgh", None), (*"abcdefgh", ["i", None])])
-    negatives = [pair.negatives for pair in store.iter_pairs(store.read_pairs(path))]
+    parquet.write_pairs(path, [(*"abcdefgh", None), (*"abcdefgh", ["i", None])])
+    negatives = [pair.negatives for pair in parquet.iter_pairs(parquet.read_pairs(path))]
     assert negatives == [(), ("i", "")]
 
 
 def test_further_columns_stand_after_the_negatives(tmp_path):
     path = tmp_path / "p.parquet"
-    store.write_pairs(path, [(*Pair(*"abcdefgh", ("i", "j")), "k")], extra=["reasons"])
-    table = store.read_pairs(path)
+    parquet.write_pairs(path, [(*Pair(*"abcdefgh", ("i", "j")), "k")], extra=["reasons"])
+    table = parquet.read_pairs(path)
     assert table["reasons"].to_pylist() == ["k"]
-    assert list(store.iter_pairs(table)) == [Pair(*"abcdefgh", ("i", "j"))]
+    assert list(parquet.iter_pairs(table)) == [Pair(*"abcdefgh", ("i", "j"))]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
     path = tmp_path / "p.parquet"
-    store.write_pairs(path, [Pair(*"abcdefgh")])
+    parquet.write_pairs(path, [Pair(*"abcdefgh")])
     before = path.read_bytes()
 
     def broken():
@@ -56,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        store.write_pairs(path, broken())
+        parquet.write_pairs(path, broken())
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["p.parquet"]
 
@@ -75,19 +75,74 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_folder_that_is_replaced_is_never_seen_half_removed(tmp_path, monkeypatch):
+    """Killed while the old one is removed: what stands there is whole, and the rest goes at the next time."""
+    folder = tmp_path / "t"
+    for content in ("old", "new"):
+        with store.whole_folder(folder) as scratch:
+            (scratch / "a").write_text(content)
+            (scratch / "b").write_text(content)
+            if content == "new":
+                monkeypatch.setattr(
+                    store.shutil, "rmtree", lambda path, **_: (path / "a").unlink(missing_ok=True)
+                )
+    assert (folder / "a").read_text() == (folder / "b").read_text() == "new"
+    monkeypatch.undo()
+    with store.whole_folder(folder) as scratch:
+        assert [file for file in tmp_path.iterdir() if file.name.endswith(".old")] == []
+
+
 def test_tables_that_are_not_ours_are_refused(tmp_path):
     pq.write_table(pa.table({"id": ["1"]}), tmp_path / "p.parquet")
     with pytest.raises(Mistake, match="column 'source' is missing"):
-        store.read_pairs(tmp_path / "p.parquet")
-    store.write_pairs(tmp_path / "p.parquet", [Pair(*"abcdefgh")])
+        parquet.read_pairs(tmp_path / "p.parquet")
+    parquet.write_pairs(tmp_path / "p.parquet", [Pair(*"abcdefgh")])
     table = pq.read_table(tmp_path / "p.parquet")
     for wrong in ("one text", [1, 2]):
         other = table.drop_columns("negatives").append_column("negatives", pa.array([wrong]))
         pq.write_table(other, tmp_path / "p.parquet")
         with pytest.raises(Mistake, match="column 'negatives' holds .*, wants lists of texts"):
-            store.read_pairs(tmp_path / "p.parquet")
+            parquet.read_pairs(tmp_path / "p.parquet")
     with pytest.raises(Mistake, match="not found"):
-        store.read_pairs(tmp_path / "gone.parquet")
+        parquet.read_pairs(tmp_path / "gone.parquet")
+
+
+def test_a_table_may_be_a_folder_of_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "PART_ROWS", 4)
+    rows = [Pair(f"q{i}", *"bcdefgh", ("n",) * (i % 3)) for i in range(10)]
+    files = parquet.write_parts(tmp_path / "t", "00-s", rows)
+    assert [file.name for file in files] == [f"00-s-{i:05d}.parquet" for i in range(3)]
+    assert (
+        list(parquet.stream_pairs(tmp_path / "t"))
+        == rows
+        == list(parquet.iter_pairs(parquet.read_pairs(tmp_path / "t")))
+    )
+    assert parquet.count_rows(tmp_path / "t") == 10
+    assert list(parquet.stream_pairs(files[1])) == rows[4:8]
+
+
+def test_parts_of_a_table_that_do_not_fit_are_named(tmp_path):
+    parquet.write_pairs(tmp_path / "t" / "a.parquet", [Pair(*"abcdefgh")])
+    parquet.write_pairs(tmp_path / "t" / "b.parquet", [(*Pair(*"abcdefgh"), "x")], extra=["note"])
+    with pytest.raises(Mistake, match=r"b.parquet: has other columns than a.parquet; run `dvc repro`$"):
+        parquet.read_pairs(tmp_path / "t")
+    (tmp_path / "t" / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(Mistake, match=r"b.parquet: not a readable Parquet file \(.+\)$"):
+        list(parquet.stream_pairs(tmp_path / "t"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Mistake, match="empty: holds no Parquet files; run `dvc repro`"):
+        parquet.read_pairs(tmp_path / "empty")
+
+
+def test_quality_stands_beside_the_row(tmp_path):
+    row, none = Pair(*"abcdefgh"), Quality()
+    known = Quality(0.75, "de", "de", 0.25, 1.0, False, -0.5)
+    parquet.write_pairs(tmp_path / "t.parquet", [(*row, *known), (*row, *none)], extra=QUALITY_COLUMNS)
+    table = parquet.read_pairs(tmp_path / "t.parquet")
+    assert list(parquet.iter_quality(table)) == [known, none]
+    assert list(parquet.iter_pairs(table)) == [row, row]
+    parquet.write_pairs(tmp_path / "old.parquet", [row])
+    assert list(parquet.iter_quality(parquet.read_pairs(tmp_path / "old.parquet"))) == [none]
 
 
 def test_a_folders_hash_sees_names_and_bytes(tmp_path):

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hexapla import parquet
 from hexapla import table as tables
+from hexapla.parquet import write_pairs
 from hexapla.records import PAIR_COLUMNS, Mistake, Pair
-from hexapla.store import write_pairs
 
 TEXTS = [name for name in PAIR_COLUMNS if name != "negatives"]
 
@@ -18,7 +19,7 @@ def how(request, tmp_path, monkeypatch):
     monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tables, "SMALL", 0 if request.param == "mapped" else 1 << 30)
     # Many chunks, as a large table has them.
-    monkeypatch.setattr(tables, "_BATCH", 7)
+    monkeypatch.setattr(parquet, "_ROW_GROUP", 7)
     return request.param
 
 
@@ -93,6 +94,17 @@ def test_a_table_without_negatives_has_none(how, tmp_path):
     some = whole.append_column("negatives", pa.array([None, ["z"]], pa.list_(pa.string())))
     pq.write_table(some, tmp_path / "some.parquet")
     assert tables.open(tmp_path / "some.parquet").negatives(np.array([1, 0])) == [["z"], []]
+
+
+def test_a_folder_of_parts_is_one_table(how, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "PART_ROWS", 20)
+    pairs = some(50)
+    parquet.write_parts(tmp_path / "pairs", "00-s", pairs)
+    table = tables.open(tmp_path / "pairs")
+    rows = np.arange(50)[::-1]
+    assert table.texts("passage", rows) == [pair.passage for pair in pairs[::-1]]
+    codes = table.codes("id")
+    assert [codes.names[code] for code in codes.values] == [pair.id for pair in pairs]
 
 
 def test_what_cannot_be_used_is_named(how, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla import vectors
+from hexapla import store
 from hexapla.vectors import Cache, digests
 
 KEY = {"encoder": "abc", "tokens": 8}
@@ -153,9 +153,9 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
 
 def test_the_root_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "own"))
-    assert vectors.cache_root() == tmp_path / "own"
+    assert store.cache_root() == tmp_path / "own"
     monkeypatch.delenv("HEXAPLA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert vectors.cache_root() == tmp_path / "hexapla"
+    assert store.cache_root() == tmp_path / "hexapla"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert vectors.cache_root() == Path.home() / ".cache" / "hexapla"
+    assert store.cache_root() == Path.home() / ".cache" / "hexapla"

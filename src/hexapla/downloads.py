@@ -1,6 +1,6 @@
 """Benchmarks brought here from wherever they lie, and found by what a person calls them.
 
-What was fetched stays in `cache_root()/benchmarks`, a folder an origin, so that neither a rerun nor a
+What was fetched stays in `store.cache_root()/benchmarks`, a folder an origin, so that neither a rerun nor a
 failure of another benchmark fetches it again. Files from the hub are in the hub's own cache as well; they
 are hard links to those where the file system can, since a corpus may have gigabytes.
 """
@@ -20,7 +20,6 @@ from hexapla.origins import Origin
 from hexapla.params import Benchmark
 from hexapla.presets import PRESETS
 from hexapla.records import Mistake
-from hexapla.vectors import cache_root
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +127,7 @@ def place(found: Found, out: Path) -> dict[str, File]:
 def _cached(name: str, origin: Origin) -> Path:
     parts = [origin.url, origin.hub, origin.revision, origin.format, *sorted(origin.languages)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-    folder = cache_root() / "benchmarks" / f"{name}-{key}"
+    folder = store.cache_root() / "benchmarks" / f"{name}-{key}"
     advice = f"check the network, or put the files into data/benchmarks/{name} and give that as `path:`"
     if origin.url:
         for lang in origin.languages:

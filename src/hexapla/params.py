@@ -5,14 +5,14 @@ whichever stage runs first. Field comments live in `params.yaml`, beside the val
 change.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from hexapla import origins, strict
 from hexapla.origins import Origin
-from hexapla.records import SOURCE_LANGUAGE
+from hexapla.params_data import Collect, Executor, Translate, Validate
+from hexapla.strict import distinct, filled, within
 
 SamplerName = Literal["hybrid", "monolingual", "crosslingual", "parallel", "untuned"]
 BaselineName = SamplerName
@@ -35,7 +35,7 @@ class Hybrid:
     mixing: Literal["batch", "example"] = "batch"
 
     def __post_init__(self) -> None:
-        _within(self, "alpha", 0.0, 1.0)
+        within(self, "alpha", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -43,85 +43,7 @@ class Parallel:
     languages: int = 4
 
     def __post_init__(self) -> None:
-        _within(self, "languages", 2, None)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where English pairs come from; which fields count depends on `kind`."""
-
-    kind: Literal["sample", "files", "hub"]
-    name: str = ""
-    path: str = ""
-    format: Literal["auto", "jsonl", "csv", "parquet", "squad"] = "auto"
-    dataset: str = ""
-    config: str = ""
-    revision: str = ""
-    split: str = "train"
-    limit: int | None = None
-    columns: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _within(self, "limit", 1, None)
-        needed = {"sample": (), "files": ("path",), "hub": ("dataset", "revision")}[self.kind]
-        for key in needed:
-            if not getattr(self, key):
-                raise ValueError(f"{key}: a source of kind '{self.kind}' needs it")
-        known = ("id", "question", "passage", "answer", "negatives", "lang")
-        for column in self.columns:
-            if column not in known:
-                raise ValueError(f"columns: '{column}' is not one of {', '.join(known)}")
-
-
-@dataclass(frozen=True)
-class Collect:
-    sources: tuple[Source, ...]
-
-    def __post_init__(self) -> None:
-        _filled(self, "sources")
-        names = [source.name or source.kind for source in self.sources]
-        _distinct(names, "sources: two sources are called '{}'; give each its own `name`")
-
-
-@dataclass(frozen=True)
-class Translate:
-    engine: Literal["memory", "transformers"] = "memory"
-    model: str = ""
-    batch_size: int = 32
-    beams: int = 1
-    languages: tuple[str, ...] = ()
-    memories: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _within(self, "batch_size", 1, None)
-        _within(self, "beams", 1, None)
-        _filled(self, "languages")
-        _distinct(self.languages, "languages: '{}' stands twice")
-        if SOURCE_LANGUAGE in self.languages:
-            raise ValueError(f"languages: '{SOURCE_LANGUAGE}' is the source; leave it out")
-        if self.engine == "transformers" and not self.model:
-            raise ValueError("model: the engine 'transformers' needs one (hub id@revision, or folder)")
-
-
-@dataclass(frozen=True)
-class Validate:
-    min_kept: float = 0.9
-    min_question_chars: int = 4
-    max_question_chars: int = 1000
-    min_passage_chars: int = 20
-    max_passage_chars: int = 10000
-    min_length_ratio: float = 0.2
-    max_length_ratio: float = 3.0
-    min_script_share: float = 0.5
-    language: Literal["passage", "both", "off"] = "passage"
-    answer_in_passage: bool = True
-
-    def __post_init__(self) -> None:
-        _within(self, "min_kept", 0.0, 1.0)
-        _within(self, "min_script_share", 0.0, 1.0)
-        for name in ("question_chars", "passage_chars", "length_ratio"):
-            if getattr(self, f"min_{name}") > getattr(self, f"max_{name}"):
-                raise ValueError(f"min_{name}: above max_{name}, so no row could pass")
+        within(self, "languages", 2, None)
 
 
 @dataclass(frozen=True)
@@ -159,18 +81,18 @@ class Train:
 
     def __post_init__(self) -> None:
         for name in ("steps", "checkpoint_every", "validate_every", "patience", "centring_texts"):
-            _within(self, name, 1, None)
-        _within(self, "batch_size", 2, None)
+            within(self, name, 1, None)
+        within(self, "batch_size", 2, None)
         for name in ("question_tokens", "passage_tokens", "forward_tokens"):
-            _within(self, name, 4, None)
+            within(self, name, 4, None)
         for name in ("learning_rate", "temperature", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: must be above 0")
         for name in ("warmup_steps", "weight_decay", "freeze_layers", "kept_tokens", "lora_rank", "holdout"):
-            _within(self, name, 0, None)
-        _within(self, "negatives", 0, None)
-        _within(self, "size_exponent", 0.0, 1.0)
-        _within(self, "interpolate", 0.0, 1.0)
+            within(self, name, 0, None)
+        within(self, "negatives", 0, None)
+        within(self, "size_exponent", 0.0, 1.0)
+        within(self, "interpolate", 0.0, 1.0)
         for language, weight in self.languages.items():
             if not weight > 0:
                 raise ValueError(f"languages.{language}: a weight must be above 0; leave the language out")
@@ -198,7 +120,7 @@ class Benchmark:
         object.__setattr__(self, "name", self.name or self.preset)
         if not self.name.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"name: '{self.name}' may hold letters, digits, - and _ only")
-        _distinct(self.languages, "languages: '{}' stands twice")
+        distinct(self.languages, "languages: '{}' stands twice")
         if self.origin.format == "miracl" and self.candidate_text != "sentence":
             raise ValueError("candidate_text: passages in MIRACL format have no context; leave it out")
 
@@ -217,8 +139,8 @@ class Replicas:
     samplers: tuple[TrainedName, ...] = ()
 
     def __post_init__(self) -> None:
-        _distinct(list(map(str, self.seeds)), "seeds: {} stands twice")
-        _distinct(self.samplers, "samplers: '{}' stands twice")
+        distinct(list(map(str, self.seeds)), "seeds: {} stands twice")
+        distinct(self.samplers, "samplers: '{}' stands twice")
         for i in range(len(self.seeds)):
             if self.seeds[i] < 0:
                 raise ValueError(f"seeds[{i}]: must be at least 0")
@@ -237,8 +159,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         for name in ("question_tokens", "passage_tokens"):
-            _within(self, name, 4, None)
-        _distinct(self.centring, "centring: '{}' stands twice")
+            within(self, name, 4, None)
+        distinct(self.centring, "centring: '{}' stands twice")
         if "none" not in self.centring:
             raise ValueError("centring: 'none' has to be among them; the others are set beside it")
 
@@ -254,6 +176,7 @@ class Params:
     benchmarks: tuple[Benchmark, ...]
     baselines: tuple[BaselineName, ...]
     launch: str = "single"
+    executor: Executor = field(default_factory=Executor)
     seed: int = 0
     prompts: Prompts = field(default_factory=Prompts)
     hybrid: Hybrid = field(default_factory=Hybrid)
@@ -264,12 +187,12 @@ class Params:
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
-        _within(self, "seed", 0, None)
-        _filled(self, "benchmarks")
-        _filled(self, "baselines")
-        _distinct(self.baselines, "baselines: '{}' stands twice")
+        within(self, "seed", 0, None)
+        filled(self, "benchmarks")
+        filled(self, "baselines")
+        distinct(self.baselines, "baselines: '{}' stands twice")
         names = [benchmark.name for benchmark in self.benchmarks]
-        _distinct(names, "benchmarks: two are called '{}'")
+        distinct(names, "benchmarks: two are called '{}'")
 
 
 def load(path: Path) -> Params:
@@ -281,23 +204,3 @@ def load(path: Path) -> Params:
     """
     loaded: Params = strict.load(path, Params)
     return loaded
-
-
-def _within(section: Any, name: str, low: float, high: float | None) -> None:
-    value = getattr(section, name)
-    if value is None:
-        return
-    if not value >= low or (high is not None and not value <= high):
-        bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
-        raise ValueError(f"{name}: must be {bounds}, got {value}")
-
-
-def _filled(section: Any, name: str) -> None:
-    if not getattr(section, name):
-        raise ValueError(f"{name}: the list is empty")
-
-
-def _distinct(names: Sequence[str], message: str) -> None:
-    for name in names:
-        if list(names).count(name) > 1:
-            raise ValueError(message.format(name))

@@ -29,6 +29,29 @@ class Pair(NamedTuple):
     negatives: tuple[str, ...] = ()
 
 
+class Quality(NamedTuple):
+    """What a translation kept of its English row; None where nothing can be said, as of English rows.
+
+    The parallel table holds these beside the row, and `validate` sets bounds to them.
+    """
+
+    length_ratio: float | None = None
+    """Characters of the passage for one of the English."""
+    question_language: str | None = None
+    """The row's own code when the identifier agrees, else the one that it found; of English rows too."""
+    passage_language: str | None = None
+    copy_share: float | None = None
+    """Share of the letters, of question or passage, that stand in words which the English has too."""
+    numbers_kept: float | None = None
+    """Share of the English texts' numbers of three digits or more that the row has, in whatever digits."""
+    answer_kept: bool | None = None
+    """Whether the row still has an answer, where the English row has one."""
+    cosine: float | None = None
+    """Of the passage's and the English passage's vectors, by the untuned encoder."""
+
+
+QUALITY_COLUMNS: tuple[str, ...] = Quality._fields
+
 UNFOUND = 2**63 - 1
 """The rank of a relevant passage that a ranking cut at k does not reach: relevant, never found."""
 

@@ -1,30 +1,31 @@
-"""The files that Hexapla itself writes and reads back. Every write is atomic: whole, or not there at all.
+"""The files that Hexapla itself writes. Every write is atomic: whole, or not there at all.
 
-Beside `intake`, which reads what users bring, the only code that knows file formats.
+JSON and CSV are here, tables in `parquet`, what users bring in `intake`: no other code knows file formats.
 """
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from types import ModuleType
+from typing import Any
 
 from hexapla import intake
-from hexapla.records import PAIR_COLUMNS, Mistake, Pair
+from hexapla.records import Mistake
 
-_ROW_GROUP = 8192
-_TEXT = pa.string()
-_TEXTS = pa.list_(_TEXT)
+
+def cache_root() -> Path:
+    """$HEXAPLA_CACHE, else $XDG_CACHE_HOME/hexapla, else ~/.cache/hexapla."""
+    if own := os.environ.get("HEXAPLA_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hexapla"
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -48,15 +49,57 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Like `whole_file`, for a folder; what stood at `path` before is replaced at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    if path.exists() and not path.is_dir():
+        raise Mistake(f"{path}: is a file; a folder will be written here, so name another place")
+    with held_folder(path.parent, f".{path.name}.") as scratch:
         yield scratch
         scratch.chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-        scratch.replace(path)
+        # Aside first: a folder that is half removed would pass for a whole one.
+        old = scratch.with_name(f"{scratch.name}.old")
+        with suppress(FileNotFoundError):
+            path.rename(old)
+        scratch.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def held_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder `<parent>/<prefix>…`; after the block it is gone, if it is still there.
+
+    Who works in one holds a lock on it, which a process loses as it dies, however it dies: what such a
+    one left is removed here.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(parent, os.W_OK):
+        raise Mistake(f"{parent}: may not be written to")
+    for left in parent.glob(f"{prefix}*"):
+        _remove_unheld(left)
+    mine = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
+    lock = os.open(mine, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks: what a killed process leaves, stays
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Only now, so that what has this name and no lock is nobody's.
+        mine = mine.rename(parent / f"{prefix}{mine.name.removeprefix('.new-')}")
+        yield mine
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _remove_unheld(left: Path) -> None:
+    try:
+        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return  # a scratch file, or gone meanwhile
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # somebody works there
+    else:
+        shutil.rmtree(left, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,103 +119,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
-def write_pairs(path: Path, pairs: Iterable[tuple[Any, ...]], extra: Sequence[str] = ()) -> int:
-    """Write the parallel table as Parquet, a row group at a time; returns the number of rows.
-
-    Args:
-        path: the file to write.
-        pairs: the rows; with `extra`, tuples that carry these further text columns at their end.
-        extra: names of further columns.
-    """
-    names = (*PAIR_COLUMNS, *extra)
-    schema = pa.schema([(name, _TEXTS if name == "negatives" else _TEXT) for name in names])
-    count = 0
-    with whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
-        for group in _groups(pairs):
-            columns = map(pa.array, zip(*group, strict=True), schema.types)
-            writer.write_batch(pa.record_batch(list(columns), schema=schema))
-            count += len(group)
-    return count
-
-
-class Ragged(NamedTuple):
-    """A column of lists: `values` one after another, `lengths` int [rows]; None in `values` is null."""
-
-    values: np.ndarray
-    lengths: np.ndarray
-
-
-def write_columns(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray | Ragged]) -> None:
-    """Columns of equal length as one Parquet file."""
-    arrays = {}
-    for name, column in columns.items():
-        if isinstance(column, Ragged):
-            offsets = np.concatenate([[0], np.cumsum(column.lengths)])
-            arrays[name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(column.values))
-        else:
-            arrays[name] = pa.array(column)
-    with whole_file(path) as scratch:
-        pq.write_table(pa.table(arrays), scratch, compression="zstd")
-
-
-def _groups(pairs: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    rest = iter(pairs)
-    while group := list(islice(rest, _ROW_GROUP)):
-        yield group
-
-
 # --- reading our own -------------------------------------------------------------------------
-
-
-def read_pairs(path: Path) -> pa.Table:
-    """The parallel table as Arrow columns; one that was written before there were negatives has none.
-
-    Raises:
-        Mistake: the file is missing, broken, or lacks a column, or negatives are not lists of texts.
-    """
-    table = _read_parquet_whole(path)
-    if "negatives" not in table.column_names:
-        table = table.append_column("negatives", pa.nulls(table.num_rows, _TEXTS))
-    if missing := [name for name in PAIR_COLUMNS if name not in table.column_names]:
-        raise Mistake(f"{path}: column '{missing[0]}' is missing")
-    if not table["negatives"].type.equals(_TEXTS):
-        held = table["negatives"].type
-        raise Mistake(f"{path}: column 'negatives' holds {held}, wants lists of texts; run `dvc repro`")
-    return table
-
-
-def _read_parquet_whole(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, memory_map=True)
-    except FileNotFoundError:
-        raise Mistake(f"{path}: not found; run `dvc repro`, which makes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise Mistake(f"{path}: not a readable Parquet file ({intake.first_line(error)})") from None
-
-
-def iter_pairs(table: pa.Table) -> Iterator[Pair]:
-    """The rows of a table that `read_pairs` gave, one at a time."""
-    for batch in table.select(list(PAIR_COLUMNS)).to_batches(max_chunksize=_ROW_GROUP):
-        *texts, negatives = (column.to_pylist() for column in batch.columns)
-        yield from map(Pair, *texts, (tuple(text or "" for text in each or ()) for each in negatives))
-
-
-def read_columns(path: Path) -> dict[str, np.ndarray | Ragged]:
-    """What `write_columns` wrote.
-
-    Raises:
-        Mistake: the file is missing or broken.
-    """
-    table = _read_parquet_whole(path)
-    columns: dict[str, np.ndarray | Ragged] = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if pa.types.is_list(column.type):
-            lengths = np.diff(column.offsets.to_numpy())
-            columns[name] = Ragged(column.flatten().to_numpy(zero_copy_only=False), lengths)
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
 
 
 def read_json(path: Path) -> Any:
@@ -191,6 +138,12 @@ def read_curve(path: Path, column: str) -> tuple[list[float], list[float]]:
     """Steps and values of a curve that training wrote; both empty for a model that was not trained."""
     rows = [row for _, row in intake.read_rows(path, "csv")]
     return [float(row["step"]) for row in rows], [float(row[column]) for row in rows]
+
+
+def code(*modules: ModuleType) -> str:
+    """Of what some modules do with text: results that were kept under another hash are other code's."""
+    files = [sha256(Path(module.__file__ or "")) for module in modules]
+    return hashlib.sha256(" ".join([unicodedata.unidata_version, *files]).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

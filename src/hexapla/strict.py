@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,8 @@ def _build(kind: Any, value: Any, key: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if value not in args:
-            raise ValueError(f"{where}{value!r} is not one of {', '.join(map(str, args))}")
+            choices = ", ".join(str(one) for one in args if one != "")
+            raise ValueError(f"{where}{value!r} is not one of {choices}")
         return value
     if origin is types.UnionType:
         return None if value is None else _build(args[0], value, key)
@@ -111,3 +113,27 @@ def _build_dataclass(kind: type, value: Any, key: str) -> Any:
         return kind(**built)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from None
+
+
+# --- for a section's own checks -----------------------------------------------------------------
+
+
+def within(section: Any, name: str, low: float, high: float | None) -> None:
+    """ValueError unless the section's value is None, or neither below `low` nor above `high`."""
+    value = getattr(section, name)
+    if value is None:
+        return
+    if not value >= low or (high is not None and not value <= high):
+        bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
+        raise ValueError(f"{name}: must be {bounds}, got {value}")
+
+
+def filled(section: Any, name: str) -> None:
+    if not getattr(section, name):
+        raise ValueError(f"{name}: the list is empty")
+
+
+def distinct(names: Sequence[str], message: str) -> None:
+    for name in names:
+        if list(names).count(name) > 1:
+            raise ValueError(message.format(name))

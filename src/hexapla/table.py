@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from hexapla import intake, store, vectors
-from hexapla.records import PAIR_COLUMNS, Mistake
+from hexapla import intake, parquet, store
+from hexapla.records import Mistake
 from hexapla.samplers import Codes
 
 SMALL = 64 << 20
 """Bytes of Parquet from which on a table is mapped rather than read."""
 
-_BATCH = 8192
 _BYTES = 2**31 - 1
 """What the texts of one Arrow array of type string may take."""
 
@@ -91,81 +89,52 @@ class _Names(Sequence[str]):
 
 
 def open(path: Path) -> Table:  # noqa: A001 - said with the module's name
-    """The parallel table that `validate` wrote.
+    """The parallel table that `validate` wrote, a file or a folder.
 
     Raises:
-        Mistake: the file is missing, broken, or lacks a column; the cache can't be written to.
+        Mistake: a file is missing, broken, or lacks a column; the cache can't be written to.
     """
-    if path.is_file() and path.stat().st_size >= SMALL:
+    if sum(file.stat().st_size for file in parquet.table_files(path)) >= SMALL:
         return Table(path, _mapped(path))
-    return Table(path, store.read_pairs(path))
+    return Table(path, parquet.read_pairs(path))
 
 
 def _mapped(path: Path) -> pa.Table:
     """The table out of the cache, where it is put if it is not there, or not whole."""
+    schema, rows = parquet.schema(path), parquet.count_rows(path)
+    target = store.cache_root() / "tables" / f"{store.sha256(path)}.arrow"
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
-    with file:
-        _check(path, file.schema_arrow)
-        target = vectors.cache_root() / "tables" / f"{store.sha256(path)}.arrow"
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.with_suffix(".lock").open("a") as lock:
-                # Of the processes of a training one writes, and the others wait.
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                table = _opened(target, file)
-                if table is None:
-                    _write(target, path, file)
-                    table = _opened(target, file)
-        except OSError as error:
-            why = intake.first_line(error)
-            raise Mistake(
-                f"{target}: can't be written ({why}); let HEXAPLA_CACHE name another folder"
-            ) from None
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_suffix(".lock").open("a") as lock:
+            # Of the processes of a training one writes, and the others wait.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            table = _opened(target, schema, rows)
+            if table is None:
+                _write(target, path, schema)
+                table = _opened(target, schema, rows)
+    except OSError as error:
+        why = intake.first_line(error)
+        raise Mistake(f"{target}: can't be written ({why}); let HEXAPLA_CACHE name another folder") from None
     if table is None:
         raise Mistake(f"{target}: can't be read back; let HEXAPLA_CACHE name another folder")
     return table
 
 
-def _check(path: Path, schema: pa.Schema) -> None:
-    """As `store.read_pairs` does, which reads small tables."""
-    texts = pa.list_(pa.string())
-    held = {"negatives": texts, **dict(zip(schema.names, schema.types, strict=True))}
-    if missing := [name for name in PAIR_COLUMNS if name not in held]:
-        raise Mistake(f"{path}: column '{missing[0]}' is missing")
-    if not (kind := held["negatives"]).equals(texts):
-        raise Mistake(f"{path}: column 'negatives' holds {kind}, wants lists of texts; run `dvc repro`")
-
-
-def _write(target: Path, path: Path, file: pq.ParquetFile) -> None:
+def _write(target: Path, path: Path, schema: pa.Schema) -> None:
     with (
         store.whole_file(target) as scratch,
         pa.OSFile(str(scratch), "wb") as sink,
-        pa.ipc.new_file(sink, file.schema_arrow) as writer,
+        pa.ipc.new_file(sink, schema) as writer,
     ):
-        for batch in _batches(path, file):
+        for batch in parquet.stream_batches(path):
             writer.write_batch(batch)
 
 
-def _batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from file.iter_batches(_BATCH)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _opened(target: Path, file: pq.ParquetFile) -> pa.Table | None:
-    """The mapped table; None if it is not there, or not that of the Parquet file."""
+def _opened(target: Path, schema: pa.Schema, rows: int) -> pa.Table | None:
+    """The mapped table; None if it is not there, or not that of the Parquet files."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(target))).read_all()
         table.validate()
     except (pa.ArrowInvalid, OSError):
         return None
-    same = table.num_rows == file.metadata.num_rows and table.schema.equals(file.schema_arrow)
-    return table if same else None
-
-
-def _unreadable(path: Path, error: Exception) -> Mistake:
-    return Mistake(f"{path}: not a readable Parquet file ({intake.first_line(error)})")
+    return table if table.num_rows == rows and table.schema.equals(schema) else None

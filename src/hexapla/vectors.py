@@ -58,13 +58,6 @@ class Found(NamedTuple):
     rows: np.ndarray
 
 
-def cache_root() -> Path:
-    """$HEXAPLA_CACHE, else $XDG_CACHE_HOME/hexapla, else ~/.cache/hexapla."""
-    if own := os.environ.get("HEXAPLA_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hexapla"
-
-
 def digests(texts: Iterable[str | tuple[str, str]]) -> np.ndarray:
     """16 bytes of BLAKE2b for each text or pair; a pair is never mistaken for a text."""
     whole = b"".join(hashlib.blake2b(_bytes(text), digest_size=16).digest() for text in texts)
@@ -82,12 +75,12 @@ class Cache:
     """All shelves under one folder, bounded together.
 
     Args:
-        root: the folder; `cache_root()` by default.
+        root: the folder; `store.cache_root()` by default.
         limit: bytes; the shelves whose last use is longest ago go first, one in use never goes.
     """
 
     def __init__(self, root: Path | None = None, *, limit: int = LIMIT) -> None:
-        self.root, self.limit = root or cache_root(), limit
+        self.root, self.limit = root or store.cache_root(), limit
         self._size = -1
 
     @contextmanager
