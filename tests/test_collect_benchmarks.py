@@ -31,7 +31,7 @@ def run(*benchmarks, sources=({"kind": "sample"},)):
     tree["benchmarks"], tree["collect"]["sources"] = list(benchmarks), list(sources)
     Path("params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     flags = {
-        "out": "pairs.parquet",
+        "out": "pairs",
         "summary": "summary.json",
         "sample": str(SAMPLE),
         "benchmarks-out": "judged",
@@ -125,7 +125,8 @@ def test_a_bad_source_writes_no_benchmark_either(here, capsys):
     benchmark = {"name": "own", "path": str(SAMPLE / "benchmark")}
     line = refused(capsys, benchmark, sources=[{"kind": "files", "path": "own.jsonl"}])
     assert "own.jsonl:1: broken JSON" in line
-    assert sorted(path.name for path in here.iterdir()) == ["own.jsonl", "params.yaml"]
+    assert sorted(path.name for path in here.iterdir()) == ["cache", "own.jsonl", "params.yaml"]
+    assert not any(path.is_file() for path in (here / "cache").rglob("*"))
 
 
 def test_a_preset_without_a_network_says_what_to_do(here, capsys, monkeypatch):

@@ -1,29 +1,40 @@
 """Sources: what goes in comes out with stable ids, and whatever does not fit is named."""
 
 import csv
+import gzip
 import json
+import sqlite3
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hexapla import cli, sources, store
-from hexapla.records import Mistake
-from hexapla.stages.collect import READERS, collect
+from hexapla import intake, records, sentences, store
+from hexapla.collection import cells, cutting, iso639, sources
+from hexapla.collection import rows as rows_module
+from hexapla.collection.sources import Tally
+from hexapla.params_data import Source
+from hexapla.records import Mistake, Pair
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "data" / "sample"
+HELP = ROOT / ".." / "shared" / "corpora" / "help-parallel.jsonl.gz"
 GOOD = {"question": "Who sleeps?", "passage": "The cat sleeps.", "answer": "The cat"}
-texts = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip)
 
 
 def lines(path: Path, *rows: dict) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
+
+
+def read(source: Source, tally: Tally | None = None) -> list[Pair]:
+    return list(sources.pairs(sources.rows(source, SAMPLE), source, tally or Tally()))
+
+
+def read_file(path: object, tally: Tally | None = None, **settings: object) -> list[Pair]:
+    return read(Source(kind="files", name="x", path=str(path), **settings), tally)
 
 
 def squad(*qas: dict) -> dict:
@@ -50,15 +61,8 @@ def hub_folder(path: Path, **columns: list) -> str:
     return str(path)
 
 
-def run(tmp_path: Path, *entries: dict, sample: Path = SAMPLE) -> None:
-    """The stage as its command line runs it; its outputs lie in `tmp_path`."""
-    tree = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    tree["collect"]["sources"] = list(entries)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
-    tree["benchmarks"] = [{"name": "sample", "path": str(SAMPLE / "benchmark")}]
-    flags = {"params": "params.yaml", "out": "out.parquet", "summary": "summary.json", "benchmarks-out": "b"}
-    argv = [part for flag, name in flags.items() for part in (f"--{flag}", str(tmp_path / name))]
-    cli.run(collect, [*argv, "--sample", str(sample)])
+def hub(dataset: str, **settings: object) -> Source:
+    return Source(**{"kind": "hub", "name": "x", "dataset": dataset, "revision": "abc", **settings})
 
 
 # --- good rows ---------------------------------------------------------------------------------
@@ -71,13 +75,18 @@ def test_formats_agree(tmp_path: Path) -> None:
         writer = csv.DictWriter(file, GOOD)
         writer.writeheader()
         writer.writerows(rows)
+    for name in ("a.jsonl", "a.csv"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    with sqlite3.connect(tmp_path / "a.db") as base:
+        base.execute("CREATE TABLE qa (question, passage, answer)")
+        base.executemany("INSERT INTO qa VALUES (:question, :passage, :answer)", rows)
+    base.close()
     folder = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in GOOD})
-    found = [
-        list(sources.file_pairs(str(tmp_path / f"a.{kind}"), name="x"))
-        for kind in ("jsonl", "csv", "parquet")
-    ]
-    found.append(list(sources.hub_pairs(folder, name="x", revision="abc")))
+    kinds = ("jsonl", "csv", "parquet", "jsonl.gz", "csv.gz")
+    found = [read_file(tmp_path / f"a.{kind}") for kind in kinds]
+    found.append(read(hub(folder)))
+    found.append(read(Source(kind="sql", name="x", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa")))
     assert len(found[0]) == 2
     assert found[0][0].question == "Who sleeps?"
     assert found[0][0].lang == "en"
@@ -90,77 +99,32 @@ def test_negatives_are_a_list_or_where_there_are_none_a_text(tmp_path: Path) -> 
     rows = [{**GOOD, "question": f"{i}?", "hard": cell} for i, cell in enumerate(cells)]
     lines(tmp_path / "a.jsonl", *rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    hub = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in rows[0]})
+    folder = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in rows[0]})
     columns = {"negatives": "hard"}
-    found = [
-        list(sources.file_pairs(str(tmp_path / f"a.{kind}"), name="x", columns=columns))
-        for kind in ("jsonl", "parquet")
-    ]
-    found.append(list(sources.hub_pairs(hub, name="x", revision="abc", columns=columns)))
+    found = [read_file(tmp_path / f"a.{kind}", columns=columns) for kind in ("jsonl", "parquet")]
+    found.append(read(hub(folder, columns=columns)))
     wanted = [("The dog runs.", ""), (), (), ("It rains.",)]
     assert [[pair.negatives for pair in one] for one in found] == [wanted] * 3
     (tmp_path / "a.csv").write_text('question,passage,hard\n1?,The cat.,\n2?,The cat.,"A, b."\n')
-    read = sources.file_pairs(str(tmp_path / "a.csv"), name="x", columns=columns)
-    assert [pair.negatives for pair in read] == [(), ("A, b.",)]
+    assert [pair.negatives for pair in read_file(tmp_path / "a.csv", columns=columns)] == [(), ("A, b.",)]
 
 
-def test_negatives_change_no_id_and_are_none_where_none_are_given(tmp_path: Path) -> None:
-    read = [
-        next(sources.file_pairs(lines(tmp_path / "a.jsonl", row), name="x"))
-        for row in (GOOD, {**GOOD, "negatives": ["The dog runs."]})
-    ]
-    assert [pair.negatives for pair in read] == [(), ("The dog runs.",)]
-    assert read[0] == read[1]._replace(negatives=())
-    with pytest.raises(Mistake, match="a.jsonl:1: no column 'hard'.*columns: {negatives: ...}"):
-        list(sources.file_pairs(str(tmp_path / "a.jsonl"), name="x", columns={"negatives": "hard"}))
-
-
-def test_own_columns_and_ids(tmp_path: Path) -> None:
-    path = lines(tmp_path / "a.jsonl", {"q": " Who? \n", "text": "The cat.", "key": 7, "language": "en"})
-    columns = {"question": "q", "passage": "text", "id": "key", "lang": "language"}
-    (pair,) = sources.file_pairs(path, name="own", columns=columns)
-    assert (pair.id, pair.question, pair.answer) == ("own/7", "Who?", "")
-
-
-@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=6), st.randoms())
-def test_content_ids_do_not_depend_on_the_order(rows, random) -> None:
-    named = [("x, row", {"question": question, "passage": passage}) for question, passage in rows]
-    shuffled = random.sample(named, len(named))
-    first, second = ({*sources._pairs(given, {}, "x", sources.Tally())} for given in (named, shuffled))
-    assert {pair.id for pair in first} == {pair.id for pair in second}
-    assert first == second
-
-
-@given(texts, texts)
-def test_equal_passages_share_their_id_and_only_they(one, other) -> None:
-    rows = [("x", {"question": "Who?", "passage": text}) for text in (one, f"  {one}\n", other)]
-    first, spaced, last = (pair.passage_id for pair in sources._pairs(rows, {}, "x", sources.Tally()))
-    assert first == spaced
-    assert (first == last) == (sources._digest(one) == sources._digest(other))
-
-
-def test_glob_takes_all_files_in_order(tmp_path: Path) -> None:
-    for name in "bca":
-        lines(tmp_path / f"{name}.jsonl", {**GOOD, "id": name, "question": f"{name}?"})
-    (tmp_path / "d.txt").write_text("no source", encoding="utf-8")
-    found = [pair.id for pair in sources.file_pairs(str(tmp_path / "*.jsonl"), name="x")]
-    assert found == ["x/a", "x/b", "x/c"]
-
-
-def test_glob_is_relative_to_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glob_takes_all_files_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sub").mkdir()
-    lines(tmp_path / "sub" / "a.jsonl", GOOD)
+    for name in "bca":
+        lines(tmp_path / "sub" / f"{name}.jsonl", {**GOOD, "id": name, "question": f"{name}?"})
+    (tmp_path / "sub" / "d.txt").write_text("no source", encoding="utf-8")
+    assert [pair.id for pair in read_file(tmp_path / "sub" / "*.jsonl")] == ["x/a", "x/b", "x/c"]
     monkeypatch.chdir(tmp_path)
-    assert len(list(sources.file_pairs("**/*.jsonl", name="x"))) == 1
+    assert len(read_file("**/*.jsonl")) == 3
 
 
 def test_squad_takes_the_first_answer_and_skips_what_has_none(tmp_path: Path) -> None:
-    path = tmp_path / "dev.json"
-    store.write_json(path, squad(QA, NONE))
-    tally = sources.Tally()
-    (pair,) = sources.file_pairs(str(path), name="squad", tally=tally)
-    assert pair[:6] == ("squad/q1", "squad", "en", "Who sleeps?", "The cat sleeps.", "The cat")
-    assert tally.skipped == 1
+    store.write_json(tmp_path / "dev.json", squad(QA, NONE))
+    tally = Tally()
+    (pair,) = read_file(tmp_path / "dev.json", tally)
+    assert pair[:6] == ("x/q1", "x", "en", "Who sleeps?", "The cat sleeps.", "The cat")
+    assert (tally.read, tally.skipped) == (2, 1)
 
 
 def test_hub_answers_in_squad_form(tmp_path: Path) -> None:
@@ -171,136 +135,200 @@ def test_hub_answers_in_squad_form(tmp_path: Path) -> None:
         context=["The cat.", "The dog."],
         answers=[{"text": ["cat", "The"], "answer_start": [4, 0]}, {"text": [], "answer_start": []}],
     )
-    tally = sources.Tally()
-    columns = {"passage": "context"}
-    (pair,) = sources.hub_pairs(
-        folder, name="h", revision="abc", config="plain", columns=columns, tally=tally
-    )
-    assert (pair.id, pair.answer, tally.skipped) == ("h/a", "cat", 1)
+    tally = Tally()
+    (pair,) = read(hub(folder, config="plain", columns={"passage": "context"}), tally)
+    assert (pair.id, pair.answer, tally.skipped) == ("x/a", "cat", 1)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=20), st.integers(0, 20))
-def test_distinct_keeps_the_first_of_each_across_sources(rows, cut) -> None:
-    pairs = list(
-        sources._pairs([("x", {"question": q, "passage": p}) for q, p in rows], {}, "x", sources.Tally())
+def test_hub_files_may_be_named_where_the_dataset_does_not(tmp_path: Path) -> None:
+    for lang, text in {"english": "Who?", "german": "Wer?"}.items():
+        (tmp_path / "hub" / lang).mkdir(parents=True)
+        table = pa.table({"question": [text], "passage": ["The cat."]})
+        pq.write_table(table, tmp_path / "hub" / lang / "a-train.parquet")
+    (pair,) = read(hub(str(tmp_path / "hub"), path="english/a-train*.parquet"))
+    assert pair.question == "Who?"
+
+
+def test_a_hub_folder_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_folder(tmp_path / "hub", question=["Who?"], passage=["The cat."])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (pair,) = read(hub("~/hub"))
+    assert pair.question == "Who?"
+    refused(["'~/gone'", "no such folder"], hub("~/gone"))
+
+
+def test_tmx_units_become_pairs(tmp_path: Path) -> None:
+    def unit(name: str, **texts: str) -> str:
+        variants = "".join(f'<tuv xml:lang="{lang}"><seg>{text}</seg></tuv>' for lang, text in texts.items())
+        return f'<tu tuid="{name}">{variants}</tu>'
+
+    def write(*units: str) -> Source:
+        path = tmp_path / "a.tmx"
+        path.write_text(f"<tmx><body>{''.join(units)}</body></tmx>", encoding="utf-8")
+        return Source(kind="tmx", name="x", path=str(path))
+
+    question = unit("a/b/question", de="Wer schläft?", en="Who sleeps?", fr="Qui ?")
+    passage = unit("a/b/passage", de="Die Katze schläft.", en="The cat sleeps.")
+    source = write(
+        question,
+        passage,
+        unit("a/b/answer", en="The cat"),
+        unit("c/question", en="Q"),
+        unit("c/passage", en="P"),
     )
-    seen: set[bytes] = set()
-    tallies = sources.Tally(), sources.Tally()
-    kept = [
-        *sources.distinct(pairs[:cut], seen, tallies[0]),
-        *sources.distinct(pairs[cut:], seen, tallies[1]),
+    found = read(source)
+    assert [(pair.id, pair.lang, pair.answer) for pair in found] == [
+        ("x/a/b", "en", "The cat"), ("x/a/b", "de", ""), ("x/c", "en", ""),
+    ]  # fmt: skip
+    assert found[1].question == "Wer schläft?"
+    assert list(sources.rows(source, SAMPLE, skip=1)) == list(sources.rows(source, SAMPLE))[1:]
+    with pytest.raises(Mistake, match="unit 1: tuid is 'a', wants <id>/question"):
+        read(write(unit("a", en="Who?")))
+    with pytest.raises(Mistake, match="unit 1: 'a' has no English question and passage side by side"):
+        read(write(unit("a/question", en="Who?"), unit("b/question", en="Who?"), unit("a/passage", en="P")))
+
+
+@pytest.mark.skipif(not HELP.is_file(), reason="the shared corpora are not here")
+def test_the_help_in_many_languages_is_read_as_it_lies() -> None:
+    columns = {"question": "texts.{lang}.question", "passage": "texts.{lang}.passage"}
+    tally = Tally()
+    found = read_file(HELP, tally, columns=columns, languages=("en", "de", "zh", "hi"))
+    counts = {lang: sum(pair.lang == lang for pair in found) for lang in ("en", "de", "zh", "hi")}
+    assert counts == {"en": 8175, "de": 8161, "zh": 5411, "hi": 202}
+    assert tally.read == 8175
+    assert tally.translations == 8161 + 5411 + 202
+
+
+def test_the_sample_is_read_as_it_was() -> None:
+    tally = Tally()
+    found = read(Source(kind="sample"), tally)
+    written = [json.loads(line) for line in (SAMPLE / "pairs" / "en.jsonl").read_text("utf-8").splitlines()]
+    assert [(p.id, p.question, p.passage, p.answer) for p in found] == [
+        (f"sample/{row['id']}", row["question"], row["passage"], row["answer"]) for row in written
     ]
-    assert kept == list(dict.fromkeys(pairs))
-    assert sum(tally.kept for tally in tallies) == len(kept)
-    assert all(tally.read == tally.kept + tally.duplicates for tally in tallies)
+    assert vars(tally) == {**vars(Tally()), "read": 336}
 
 
-# --- the stage ---------------------------------------------------------------------------------
+# --- where to go on, and whether to ----------------------------------------------------------------
 
 
-def test_stage_on_the_shipped_sample_and_more(tmp_path: Path) -> None:
-    first = json.loads((SAMPLE / "pairs" / "en.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    path = lines(tmp_path / "more.jsonl", {**first, "id": "again"}, GOOD, {**GOOD, "question": "Again?"})
-    run(tmp_path, {"kind": "sample"}, {"kind": "files", "name": "more", "path": path, "limit": 2})
-    pairs = list(store.iter_pairs(store.read_pairs(tmp_path / "out.parquet")))
-    assert len(pairs) == 337
-    assert len({pair.id for pair in pairs}) == 337
-    assert pairs[0].id == f"sample/{first['id']}"
-    summary = store.read_json(tmp_path / "summary.json")
-    assert list(summary.pop("benchmarks")) == ["sample"]
-    assert summary == {
-        "sources": {
-            "sample": {"read": 336, "kept": 336, "duplicates": 0, "skipped": 0},
-            "more": {"read": 2, "kept": 1, "duplicates": 1, "skipped": 0},
-        },
-        "pairs": 337,
-        "duplicates": 1,
-    }
+def test_rows_are_skipped_over_files_and_shards(tmp_path: Path) -> None:
+    for name in "ab":
+        lines(tmp_path / f"{name}.jsonl", *({**GOOD, "id": f"{name}{i}"} for i in range(3)))
+    folder = hub_folder(tmp_path / "hub", question=["1?", "2?", "3?"], passage=["The cat."] * 3)
+    with sqlite3.connect(tmp_path / "a.db") as base:
+        base.execute("CREATE TABLE qa (question, passage)")
+        base.executemany("INSERT INTO qa VALUES (?, ?)", [(f"{i}?", "The cat.") for i in range(5)])
+    base.close()
+    for source in (
+        Source(kind="files", path=str(tmp_path / "*.jsonl")),
+        Source(kind="sample"),
+        hub(folder),
+        Source(kind="sql", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa"),
+    ):
+        whole = list(sources.rows(source, SAMPLE))
+        for skip in (0, 1, 3, 4, len(whole), len(whole) + 2):
+            assert list(sources.rows(source, SAMPLE, skip=skip)) == whole[skip:]
+
+
+def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD)
+    lines(tmp_path / "b.jsonl", GOOD, GOOD)
+
+    def known(**settings: object) -> str | None:
+        return sources.fingerprint(Source(**{"kind": "files", "path": path, **settings}), SAMPLE)
+
+    one = known()
+    assert one == known()
+    assert len(one or "") == 64
+    others = [
+        known(name="y"),
+        known(path=str(tmp_path / "b.jsonl")),
+        known(path=str(tmp_path / "*.jsonl")),
+        known(columns={"answer": "a"}),
+        known(where={"a": "b"}),
+        known(limit=3),
+        known(sample=0.5),
+        known(cut_passages=100),
+        known(languages=("en",)),
+        known(kind="sample", path=""),
+    ]
+    assert len({one, *others}) == len(others) + 1
+    (tmp_path / "c.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    assert known(path=str(tmp_path / "c.jsonl")) == one
+    lines(tmp_path / "a.jsonl", {**GOOD, "answer": ""})
+    assert known() != one
+    with pytest.raises(Mistake, match="nowhere.jsonl: not found"):
+        known(path=str(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "module", [sources, rows_module, cells, cutting, iso639, intake, sentences, records, store], ids=str
+)
+def test_a_fingerprint_follows_the_code(module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sources.fingerprint(Source(kind="sample"), SAMPLE)
+    changed = tmp_path / "changed.py"
+    changed.write_text(Path(module.__file__).read_text("utf-8") + "# changed\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    assert sources.fingerprint(Source(kind="sample"), SAMPLE) != before
+
+
+def test_a_fingerprint_is_known_of_a_commit_and_of_a_folder_alone(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "hub", question=["1?"], passage=["The cat."])
+
+    def known(**settings: object) -> str | None:
+        return sources.fingerprint(hub(**{"dataset": "a/b", **settings}), SAMPLE)
+
+    assert known(revision="main") is None
+    assert known(revision="a" * 39) is None
+    commits = [known(revision="a" * 40), known(revision="b" * 40), known(revision="a" * 40, config="c")]
+    files = [known(revision="a" * 40, path=f"{name}.parquet") for name in "xy"]
+    local = [known(dataset=folder)]
+    (tmp_path / "hub" / "more.parquet").write_bytes(b"")
+    local.append(known(dataset=folder))
+    assert None not in (*commits, *files, *local)
+    assert len({*commits, *files, *local}) == 7
+    assert sources.fingerprint(Source(kind="sql", url="sqlite:///a", query="b"), SAMPLE) is None
 
 
 def test_every_kind_has_a_reader() -> None:
     from typing import get_args, get_type_hints
 
-    from hexapla.params import Source
-
-    assert set(READERS) == set(get_args(get_type_hints(Source)["kind"]))
+    assert {*sources.READERS, ""} == set(get_args(get_type_hints(Source)["kind"]))
 
 
-MISTAKES = {
-    "empty question": ([{**GOOD, "question": " "}], {}, ["a.jsonl:1", "'question' is empty"]),
-    "null passage": ([GOOD, {**GOOD, "passage": None}], {}, ["a.jsonl:2", "'passage' is empty"]),
-    "no column": (
-        [{"question": "Who?", "context": "x"}],
-        {},
-        [":1", "'passage'", "question, context", "columns"],
-    ),
-    "mapped column": ([GOOD], {"answer": "reply"}, [":1", "'reply'", "columns: {answer: ...}"]),
-    "no text": ([{**GOOD, "passage": 3}], {}, [":1", "'passage' holds int"]),
-    "no text as id": ([{**GOOD, "id": True}], {}, [":1", "'id' holds bool"]),
-    "no text as answer": ([{**GOOD, "answer": 3}], {}, [":1", "'answer' holds int"]),
-    "no text as negatives": (
-        [GOOD, {**GOOD, "negatives": {"text": ["x"]}}],
-        {},
-        [":2", "'negatives' holds dict", "wants a list of texts"],
-    ),
-    "no text among negatives": (
-        [{**GOOD, "negatives": ["x", 3]}],
-        {},
-        ["a.jsonl:1", "'negatives[1]' holds int, wants text"],
-    ),
-    "half a surrogate": ([{**GOOD, "passage": "\ud800"}], {}, [":1", "'passage'", "surrogate"]),
-    "another language": ([GOOD, {**GOOD, "lang": "de"}], {}, [":2", "'lang' is 'de'", "English"]),
-    "mapped language": ([{**GOOD, "l": "fr"}], {"lang": "l"}, [":1", "'l' is 'fr'"]),
-    "an id twice": ([{**GOOD, "id": "i"}, {**GOOD, "id": "i", "question": "?"}], {}, [":2", "id 'i'"]),
-}
+# --- mistakes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", MISTAKES)
-def test_a_bad_row_is_one_line_and_writes_nothing(
-    case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows, columns, wanted = MISTAKES[case]
-    path = lines(tmp_path / "a.jsonl", *rows)
-    refused(tmp_path, capsys, wanted, {"kind": "files", "path": path, "columns": columns})
+def refused(wanted: list[str], source: Source) -> None:
+    with pytest.raises(Mistake) as caught:
+        read(source)
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in wanted), caught.value
 
 
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], wanted: list[str], entry: dict) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run(tmp_path, entry)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert len(error.splitlines()) == 1
-    assert all(part in error for part in wanted), error
-    assert not (tmp_path / "out.parquet").exists()
-    assert not (tmp_path / "summary.json").exists()
-
-
-def test_bad_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"data": [{"paragraphs": [{"qas": [{"id": "q"}]}]}]}', encoding="utf-8")
-    (tmp_path / "header.csv").write_text("question,passage\n", encoding="utf-8")
     store.write_json(tmp_path / "none.json", squad(NONE))
     (tmp_path / "a.txt").write_text("x", encoding="utf-8")
     cases = {
         "missing.jsonl": ["missing.jsonl", "not found"],
         "*.missing": ["*.missing", "no file matches"],
         "a.json": ["a.json", "question 'q'", "SQuAD", "answers"],
-        "header.csv": ["no pairs in 'files'"],
-        "none.json": ["no pairs in 'files'", "1 questions without an answer"],
         "a.txt": ["a.txt", "format"],
     }
     for name, wanted in cases.items():
-        refused(tmp_path, capsys, wanted, {"kind": "files", "path": str(tmp_path / name)})
-    named = {"kind": "files", "path": str(tmp_path / "none.json"), "columns": {"question": "q"}}
-    refused(tmp_path, capsys, ["none.json", "columns"], named)
+        refused(wanted, Source(kind="files", path=str(tmp_path / name)))
+    named = Source(kind="files", path=str(tmp_path / "none.json"), columns={"question": "q"})
+    refused(["none.json", "columns"], named)
 
 
-def test_bad_data_sets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_data_sets_are_refused(tmp_path: Path) -> None:
     folder = hub_folder(tmp_path / "hub", question=["Who?"], context=["The cat."])
-    entry = {"kind": "hub", "dataset": folder, "revision": "abc"}
-    refused(tmp_path, capsys, ["row 1", "'passage'", "question, context"], entry)
-    refused(tmp_path, capsys, ["split 'dev'", "ValueError", "train"], {**entry, "split": "dev"})
-    refused(tmp_path, capsys, ["'nope'", "plain"], {**entry, "config": "nope"})
-    refused(tmp_path, capsys, ["no such folder"], {**entry, "dataset": str(tmp_path / "gone")})
+    refused(["row 1", "'passage'", "question, context"], hub(folder))
+    refused(["split 'dev'", "ValueError", "train"], hub(folder, split="dev"))
+    refused(["'nope'", "plain"], hub(folder, config="nope"))
+    refused(["no such folder"], hub(str(tmp_path / "gone")))
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,9 +337,10 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     def unreachable(*args: object, **options: object) -> None:
         assert options["revision"] == "abc"
         assert options["streaming"] is True
+        assert "data_files" not in options
         raise ConnectionError("Couldn't reach 'a/b' on the Hub\nmore lines")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(Mistake, match="a/b.*ConnectionError.*network") as caught:
-        next(sources.hub_pairs("a/b", name="h", revision="abc"))
+        next(sources.rows(hub("a/b"), SAMPLE))
     assert "\n" not in str(caught.value)

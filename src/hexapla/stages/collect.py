@@ -1,51 +1,29 @@
-"""English pairs from every configured source into one table; every configured benchmark into one folder."""
+"""Pairs from every configured source into one table; every configured benchmark into one folder."""
 
-import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
 from hexapla import benchmarks as suites
-from hexapla import cli, downloads, miracl, sources, store
+from hexapla import cli, downloads, miracl, parquet, store
+from hexapla.collection import corpora, distinct, gathering, grouping, sources
+from hexapla.collection.distinct import Verdicts
+from hexapla.collection.gathering import Gathered
 from hexapla.downloads import Found
-from hexapla.params import Benchmark, Collect, Source
-from hexapla.records import Mistake, Pair
-from hexapla.sources import Tally
+from hexapla.execution import scratch
+from hexapla.params import Benchmark
+from hexapla.params_data import Collect, Source
+from hexapla.records import SOURCE_LANGUAGE, Mistake
 
 _log = logging.getLogger(__name__)
-
-
-def _sample(source: Source, name: str, sample: Path, tally: Tally) -> Iterator[Pair]:  # noqa: ARG001 - all readers' signature
-    return sources.sample_pairs(sample, name=name, tally=tally)
-
-
-def _files(source: Source, name: str, sample: Path, tally: Tally) -> Iterator[Pair]:  # noqa: ARG001 - as above
-    return sources.file_pairs(
-        source.path, name=name, format=source.format, columns=source.columns, tally=tally
-    )
-
-
-def _hub(source: Source, name: str, sample: Path, tally: Tally) -> Iterator[Pair]:  # noqa: ARG001 - as above
-    return sources.hub_pairs(
-        source.dataset,
-        name=name,
-        revision=source.revision,
-        config=source.config,
-        split=source.split,
-        columns=source.columns,
-        tally=tally,
-    )
-
-
-READERS: dict[str, Callable[[Source, str, Path, Tally], Iterator[Pair]]] = {
-    "sample": _sample,
-    "files": _files,
-    "hub": _hub,
-}
+_NO_NAME = re.compile(r"[^\w.-]+")
+"""What a source's name may hold and a file's should not."""
 
 
 def collect(
@@ -57,26 +35,82 @@ def collect(
     benchmarks_out: Path,
     summary: Path,
 ) -> None:
-    """Write the pairs of all sources to `out`, without exact duplicates; counts to `summary`.
+    """Write the pairs of all sources to `out`, without exact and near duplicates; counts to `summary`.
 
-    Each benchmark becomes a folder of its name in `benchmarks_out`, where the later stages read it.
+    Of duplicates the first stays, in order of the sources, with what it has in other languages. `out` is a
+    folder, with parts of each source. Each benchmark becomes a folder of its name in `benchmarks_out`, where
+    the later stages read it.
     """
+    parquet.refuse_other(out)
     _refuse_own(benchmarks, benchmarks_out)
+    resolved = [corpora.resolve(source) for source in collect.sources]
+    _refuse_sources(resolved, out, benchmarks_out)
+    folders = [gathering.folder(source, sample) for source in resolved]
     # First, since a mistake in them shows soon; what was fetched is kept, whatever fails after it.
     found = [downloads.find(benchmark) for benchmark in benchmarks]
     counts = [_counts(one) for one in found]
-    tallies = {source.name or source.kind: Tally() for source in collect.sources}
-    count = store.write_pairs(
-        out, tqdm(_all(collect, sample, tallies), "collect", unit=" pairs", disable=None)
-    )
+    with scratch.folder("collect") as work:
+        read = [
+            gathering.read(source, sample, folder or work / f"source-{number}")
+            for number, (source, folder) in enumerate(zip(resolved, folders, strict=True))
+        ]
+        verdicts = _judged(read, collect.near_duplicates, sample, work)
+        languages = _written(read, verdicts, out, work)
     card = {
-        "sources": {name: dataclasses.asdict(tally) for name, tally in tallies.items()},
-        "pairs": count,
-        "duplicates": sum(tally.duplicates for tally in tallies.values()),
+        "sources": {one.source.title: vars(one.tally) for one in read},
+        "pairs": languages[SOURCE_LANGUAGE],
+        "duplicates": sum(one.tally.duplicates for one in read),
+        "near_duplicates": sum(one.tally.near_duplicates for one in read),
+        "languages": dict(sorted(languages.items())),
         "benchmarks": _bring(found, counts, benchmarks_out),
     }
     store.write_json(summary, card)
-    _log.info("collected %s pairs; %s exact duplicates left out", f"{count:,}", f"{card['duplicates']:,}")
+    _log.info(
+        "collected %s pairs; %s exact and %s near duplicates left out",
+        *(f"{card[name]:,}" for name in ("pairs", "duplicates", "near_duplicates")),
+    )
+
+
+def _judged(read: Sequence[Gathered], threshold: float, sample: Path, work: Path) -> list[Verdicts]:
+    """Of each source's rows; its tally is told as well."""
+    parts = [part for one in read for part in one.parts]
+    verdicts = distinct.judge(parts, threshold, work, partial(gathering.clash, read, sample))
+    split, start = [], 0
+    for one in read:
+        end = start + sum(map(parquet.count_rows, one.parts))
+        fates, owners = verdicts.fates[start:end], verdicts.owners[start:end]
+        split.append(Verdicts(fates, np.where(owners < 0, owners, owners - start)))
+        _tell(one, split[-1])
+        start = end
+    return split
+
+
+def _tell(one: Gathered, verdicts: Verdicts) -> None:
+    """Into the source's tally what became of its English rows, and of rows whose English one is not there.
+
+    Why it is not is not known of a row: nobody remembers the ids of those that were left out.
+    """
+    english = verdicts.owners == np.arange(len(verdicts.owners))
+    fates = np.bincount(verdicts.fates[english], minlength=distinct.WITHOUT_ENGLISH + 1)
+    one.tally.kept = int(fates[distinct.KEPT])
+    one.tally.duplicates = int(fates[distinct.DUPLICATE])
+    one.tally.near_duplicates = int(fates[distinct.NEAR_DUPLICATE])
+    alone = int((verdicts.fates == distinct.WITHOUT_ENGLISH).sum())
+    one.tally.without_english += alone
+    # With an English row that was left out its translations were, too.
+    lost = ~np.isin(verdicts.fates, (distinct.KEPT, distinct.WITHOUT_ENGLISH)) & ~english
+    one.tally.translations -= alone + int(lost.sum())
+
+
+def _written(read: Sequence[Gathered], verdicts: Sequence[Verdicts], out: Path, work: Path) -> Counter[str]:
+    """The table; returns its rows by language."""
+    languages: Counter[str] = Counter()
+    with store.whole_folder(out) as folder:
+        for number, (one, fates) in enumerate(zip(read, verdicts, strict=True)):
+            prefix = f"{number:02d}-{_NO_NAME.sub('-', one.source.title)}"
+            groups = grouping.groups(one.parts, fates, work / f"dealt-{number}")
+            languages += grouping.write(folder, prefix, groups, parquet.PART_ROWS)
+    return languages
 
 
 def _refuse_own(benchmarks: Sequence[Benchmark], out: Path) -> None:
@@ -86,6 +120,14 @@ def _refuse_own(benchmarks: Sequence[Benchmark], out: Path) -> None:
             raise Mistake(
                 f"benchmarks: '{benchmark.name}' lies in {out}, which `collect` replaces; put it elsewhere"
             )
+
+
+def _refuse_sources(read: Sequence[Source], *outs: Path) -> None:
+    for source in read:
+        for file in sources.files(source.path) if source.kind in ("files", "tmx") else ():
+            for out in outs:
+                if out.resolve() in (file.resolve(), *file.resolve().parents):
+                    raise Mistake(f"{file}: lies in {out}, which `collect` replaces; put it elsewhere")
 
 
 def _bring(found: Sequence[Found], counts: Sequence[dict[str, int]], out: Path) -> dict[str, dict[str, Any]]:
@@ -120,18 +162,6 @@ def _counts(found: Found) -> dict[str, int]:
         "questions": sum(question.lang in found.languages for question in read.questions),
         "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
     }
-
-
-def _all(collect: Collect, sample: Path, tallies: dict[str, Tally]) -> Iterator[Pair]:
-    seen: set[bytes] = set()
-    for source, (name, tally) in zip(collect.sources, tallies.items(), strict=True):
-        pairs = islice(READERS[source.kind](source, name, sample, tally), source.limit)
-        yield from sources.distinct(pairs, seen, tally)
-        if not tally.read:
-            raise Mistake(
-                f"collect.sources: no pairs in '{name}' ({tally.skipped} questions without an answer were "
-                "skipped); mend the source or take it off the list"
-            )
 
 
 if __name__ == "__main__":

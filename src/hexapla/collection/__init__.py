@@ -1,0 +1,1 @@
+"""From what people have to English pairs in one table: sources, checks at the door, duplicates."""
