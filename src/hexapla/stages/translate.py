@@ -1,63 +1,120 @@
-"""The English pairs and their translations, as far as the engine has them, in one table."""
+"""The English pairs and their translations, as far as the engine has them, and what each row is worth."""
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from hexapla import cli, machine, store, translation
-from hexapla.params import Translate
-from hexapla.records import Mistake, Pair
-from hexapla.translation import Tally
+from hexapla import cli, parquet, store, tracking
+from hexapla.collection import iso639
+from hexapla.params_data import Executor, Translate
+from hexapla.records import QUALITY_COLUMNS, SOURCE_LANGUAGE, Mistake
+from hexapla.translation import columns, engines, parallel, pieces, ratings
+from hexapla.translation.columns import Column, Done
+from hexapla.translation.parallel import Tally
+from hexapla.translation.quality import Spread
 
 _log = logging.getLogger(__name__)
 
-ENGINES: dict[str, Callable[..., translation.Engine]] = {
-    "memory": translation.memory,
-    "transformers": machine.machine,
-}
 
+def translate(
+    translate: Translate, executor: Executor, *, pairs: Path, sample: Path, out: Path, summary: Path
+) -> None:
+    """Write the pairs in English and every configured language to the folder `out`, counts to `summary`.
 
-def translate(translate: Translate, *, pairs: Path, sample: Path, out: Path, summary: Path) -> None:
-    """Write the pairs in English and every configured language to `out`, and counts to `summary`."""
-    table = store.read_pairs(pairs)
-    engine = ENGINES[translate.engine](
-        sample=sample,
-        memories=translate.memories,
-        model=translate.model,
-        batch_size=translate.batch_size,
-        beams=translate.beams,
-    )
-    engine.check(translate.languages)
-    tallies = {lang: Tally() for lang in translate.languages}
-    rows = store.write_pairs(out, _all(table, engine, tallies))
+    Translations, and the quality of rows, are kept as they come: a run after one that was killed, or with a
+    language or a source more than the last, does only the rest.
+    """
+    parquet.refuse_other(out)
+    parts = parquet.table_files(pairs)
+    counts = parallel.count(pairs)
+    _check(translate, sample, counts)
+    found, done = columns.translate(parts, counts, translate, sample, executor)
+    table = [columns.english(parts), *found]
+    tallies = {column.lang: Tally() for column in table}
+    rated = ratings.rate_all(table, tallies, translate.cosine, executor)
+    spread = Spread()
+    written = _write(out, table, rated, spread)
     card = {
-        "engine": engine.name,
-        "pairs": table.num_rows,
-        "rows": rows,
-        "languages": {lang: dataclasses.asdict(tally) for lang, tally in tallies.items()},
+        "engine": ", ".join(sorted({column.engine for column in found} - {""})),
+        "pairs": counts[SOURCE_LANGUAGE],
+        "rows": written,
+        "languages": {column.lang: dataclasses.asdict(tallies[column.lang]) for column in found},
+        "not_wanted": _not_wanted(translate, counts),
+        "quality": spread.card(),
     }
     store.write_json(summary, card)
-    missing = sum(tally.missing for tally in tallies.values())
+    _track(card, done)
+
+
+def _check(settings: Translate, sample: Path, counts: Counter[str]) -> None:
+    """Refuse what can't be done, before any work.
+
+    A language whose rows all came with the data needs no engine; nor does a translation memory have to
+    know a language that has rows already.
+    """
+    iso639.refuse_strangers(settings.languages, "translate.languages")
+    wanting = [lang for lang in settings.languages if counts[lang] < counts[SOURCE_LANGUAGE]]
+    if settings.engine == "memory":
+        wanting = [lang for lang in wanting if not counts[lang]]
+    if wanting:
+        try:
+            engines.check(dataclasses.replace(settings, languages=tuple(wanting)), sample)
+        except Mistake as mistake:
+            all_of = counts[SOURCE_LANGUAGE]
+            own = [f"'{lang}' has {counts[lang]:,} of {all_of:,} rows" for lang in wanting if counts[lang]]
+            raise Mistake(f"{mistake}{'; of the data, ' if own else ''}{', '.join(own)}") from None
+    if settings.cosine:
+        ratings.check(settings.cosine)
+    for lang, rows in _not_wanted(settings, counts).items():
+        _log.warning("%s rows in '%s' are left out: translate.languages does not name it", f"{rows:,}", lang)
+
+
+def _not_wanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
+    return {lang: counts[lang] for lang in sorted({*counts} - {SOURCE_LANGUAGE, *settings.languages})}
+
+
+def _write(out: Path, table: Sequence[Column], rated: ratings.Keys, spread: Spread) -> int:
+    """The table as a folder of parts, one a language and collected part; how many rows it has."""
+    written = 0
+    with store.whole_folder(out) as scratch:
+        for number, column in enumerate(table):
+            for part, collected in enumerate(column.parts):
+                file = scratch / f"{number:02d}-{column.lang}-{collected.stem}.parquet"
+                rows = parquet.write_pairs(file, _rows(column, part, rated, spread), QUALITY_COLUMNS)
+                if not rows:
+                    file.unlink()
+                written += rows
+    return written
+
+
+def _rows(column: Column, part: int, rated: ratings.Keys, spread: Spread) -> Iterator[tuple[object, ...]]:
+    """The rows of a part of a column, each with its quality behind it."""
+    for piece in pieces.cut(columns.rows(column, part, Tally())):
+        found = pieces.kept(rated[column.lang][part][piece.number]) if piece.rows else []
+        spread.add(column.lang, found)
+        for row, quality in zip(piece.rows, found, strict=True):
+            yield (*row, *quality)
+
+
+def _track(card: Mapping[str, Any], done: Done) -> None:
+    """A line in the log, and a run of MLflow."""
+    tallies = card["languages"]
+    missing = sum(tally["missing"] for tally in tallies.values())
+    texts = done.texts.total()
     _log.info(
-        "%s rows in %d languages; %s that %s could not translate were left out",
-        f"{rows:,}", 1 + len(tallies), f"{missing:,}", engine.name,
+        "%s rows in %d languages, %s texts translated now; %s rows that %s could not translate are left out",
+        f"{card['rows']:,}", 1 + len(tallies), f"{texts:,}", f"{missing:,}", card["engine"] or "nobody",
     )  # fmt: skip
-
-
-def _all(table: Any, engine: translation.Engine, tallies: dict[str, Tally]) -> Iterator[Pair]:
-    yield from store.iter_pairs(table)
-    for lang, tally in tallies.items():
-        english = tqdm(store.iter_pairs(table), lang, total=table.num_rows, unit=" pairs", disable=None)
-        yield from translation.translate_pairs(english, lang, engine, tally)
-        if not tally.translated:
-            raise Mistake(
-                f"translate.languages: no row in '{lang}': {engine.name} has question and passage of none of "
-                f"the {table.num_rows} pairs; take another engine or memory, or '{lang}' off the list"
-            )
+    with tracking.run("translate") as tracked:
+        tracked.tags({"engine": card["engine"]})
+        tracked.metrics({f"{lang}/{name}": n for lang, tally in tallies.items() for name, n in tally.items()})
+        tracked.metrics({"pairs": card["pairs"], "rows": card["rows"], "texts": texts})
+        if texts:
+            tracked.metrics({f"{lang}/texts": count for lang, count in done.texts.items()})
+            tracked.metrics({"seconds": done.seconds, "texts_per_second": texts / done.seconds})
 
 
 if __name__ == "__main__":

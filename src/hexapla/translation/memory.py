@@ -1,21 +1,20 @@
-"""Engines that translate English texts, behind one small protocol, and rows made of what they give.
+"""What an engine is that translates English texts, and the one that looks them up in a translation memory.
 
-An engine that has no translation says so, and the row is left out and counted: nothing goes on in
-English under another language's name. The translation memory is here, models are in `machine.py`.
+An engine that has no translation says so: nothing goes on in English under another language's name.
+`engines.py` names the others.
 """
 
+import hashlib
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 from hexapla import intake
-from hexapla.records import SOURCE_LANGUAGE, Mistake, Pair
-
-_CHUNK = 512
-"""Pairs that an engine sees at once: enough to sort by length, few enough to hold."""
+from hexapla.records import SOURCE_LANGUAGE, Mistake
+from hexapla.translation import passages
 
 
 class Engine(Protocol):
@@ -24,56 +23,14 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
+    def identity(self, lang: str) -> str:
+        """All that its translations to `lang` depend on; names what is kept of them."""
+
     def check(self, languages: Sequence[str]) -> None:
         """Raise Mistake, naming what is supported, unless all `languages` are; before any work."""
 
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
-        """For each English text its translations, best first; () where the engine has none."""
-
-
-@dataclass
-class Tally:
-    """What became of a language's rows; of the translated ones some lost something.
-
-    `answers_lost` are those whose answer is not found, `negatives_lost` counts the negatives that have
-    no translation.
-    """
-
-    translated: int = 0
-    missing: int = 0
-    answers_lost: int = 0
-    negatives_lost: int = 0
-
-
-def translate_pairs(pairs: Iterable[Pair], lang: str, engine: Engine, tally: Tally) -> Iterator[Pair]:
-    """The English `pairs` in `lang`, as far as question and passage both have a translation.
-
-    The answer is the engine's first that stands verbatim in the translated passage, or ''. A negative
-    without a translation is left out of its row. The engine sees equal texts of a chunk once.
-    """
-    rest = iter(pairs)
-    while chunk := list(islice(rest, _CHUNK)):
-        needed = ((pair.question, pair.passage, pair.answer, *pair.negatives) for pair in chunk)
-        texts = list(dict.fromkeys(chain.from_iterable(needed)))
-        found = dict(zip(texts, engine.translate(texts, lang), strict=True))
-        for pair in chunk:
-            questions, passages, answers = found[pair.question], found[pair.passage], found[pair.answer]
-            if not questions or not passages:
-                tally.missing += 1
-                continue
-            answer = next((text for text in answers if text in passages[0]), "")
-            negatives = tuple(found[text][0] for text in pair.negatives if found[text])
-            tally.translated += 1
-            tally.answers_lost += bool(pair.answer and not answer)
-            tally.negatives_lost += len(pair.negatives) - len(negatives)
-            yield pair._replace(
-                lang=lang,
-                question=questions[0],
-                passage=passages[0],
-                answer=answer,
-                engine=engine.name,
-                negatives=negatives,
-            )
+        """For each English text, of any length, its translations, best first; () where it has none."""
 
 
 def refuse_unsupported(languages: Sequence[str], known: Iterable[str], holder: str, mend: str) -> None:
@@ -90,7 +47,7 @@ def refuse_unsupported(languages: Sequence[str], known: Iterable[str], holder: s
 
 
 class Memory:
-    """Exact matches on the English text, whatever its spaces and its Unicode composition."""
+    """Exact matches on an English text or on its sentences, whatever its spaces and Unicode composition."""
 
     name = "memory"
 
@@ -109,9 +66,20 @@ class Memory:
         mend = "add a TMX or JSONL file that has it to translate.memories, or take another engine"
         refuse_unsupported(languages, self.columns, "the translation memory", mend)
 
+    def identity(self, lang: str) -> str:
+        units = json.dumps(self.columns.get(lang, {}), sort_keys=True).encode()
+        return f"memory {hashlib.sha256(units).hexdigest()} {lang} {passages.rules()}"
+
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
+        """A text that is not known as a whole is put together from its sentences, if all are known."""
         column = self.columns.get(lang, {})
-        return [column.get(_plain(text), ()) for text in texts]
+        whole = {text: known for text in texts if (known := column.get(_plain(text), ()))}
+        parts = list({text: None for text in texts if text not in whole})
+        made = passages.by_sentence(
+            parts, lang, lambda cut: [next(iter(column.get(_plain(text), ())), None) for text in cut]
+        )
+        whole.update(zip(parts, made, strict=True))
+        return [whole[text] for text in texts]
 
 
 def _plain(text: str) -> str:
@@ -156,6 +124,8 @@ def _lines(file: Path) -> Iterator[intake.Row]:
     for where, row in intake.read_rows(file, "jsonl"):
         if SOURCE_LANGUAGE not in row:
             raise Mistake(f'{where}: no \'{SOURCE_LANGUAGE}\' text; a line is {{"en": "...", "de": "..."}}')
+        if "id" in row and not (isinstance(row["id"], str) and not row["id"].strip().isdecimal()):
+            raise Mistake(f"{where}: 'id' stands for Indonesian in a memory; leave row numbers out")
         yield where, row
 
 
