@@ -1,44 +1,69 @@
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
-from conftest import SAMPLE
-from hexapla import params, store
-from hexapla.records import PAIR_COLUMNS, Mistake
+from conftest import LANGUAGES, SAMPLE
+from hexapla import params, parquet, store
+from hexapla.languages import Identifier
+from hexapla.params_data import Executor, Validate
+from hexapla.records import PAIR_COLUMNS, QUALITY_COLUMNS, Mistake
 from hexapla.stages.validate import validate
+from hexapla.translation import quality
 
 # Great Expectations imports modules of the standard library that are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 
-LENIENT = {"min_kept": 0.0}
+# What a planted defect does to a row's numbers is looked at by itself.
+LENIENT = {"min_kept": 0.0, "min_numbers_kept": 0.0}
 BENCHMARK = (params.Benchmark("benchmark", path=str(SAMPLE / "benchmark")),)
+
+
+HERE = Executor(workers=1)
+
+
+@cache
+def identifier():
+    return Identifier(LANGUAGES)
+
+
+def with_quality(rows):
+    """The rows as `translate` leaves them."""
+    english = {row.id: row for row in reversed(rows) if row.lang == "en"}
+    for row in rows:
+        original = english.get(row.id) if row.lang != "en" else None
+        yield *row, *quality.measure(row, original, identifier())
 
 
 class Outcome:
     """A run of the stage on some rows, and what it left behind."""
 
-    def __init__(self, folder, rows, benchmarks=BENCHMARK, **settings):
+    def __init__(self, folder, rows, benchmarks=BENCHMARK, *, qualified=False, **settings):
         self.folder = folder
         self.paths = {
             "pairs": folder / "pairs.parquet",
             "data": SAMPLE,
-            "out": folder / "out.parquet",
+            "out": folder / "out",
             "quarantine": folder / "quarantine.parquet",
             "summary": folder / "summary.json",
             "docs": folder / "docs",
+            "contamination": folder / "contamination.csv",
         }
-        store.write_pairs(self.paths["pairs"], rows)
-        validate(params.Validate(**({"language": "off"} | LENIENT | settings)), benchmarks, **self.paths)
+        parquet.write_pairs(
+            self.paths["pairs"], rows if qualified else with_quality(rows), extra=QUALITY_COLUMNS
+        )
+        chosen = Validate(**({"language": "off"} | LENIENT | settings))
+        validate(chosen, benchmarks, HERE, **self.paths)
 
     @property
     def kept(self):
-        return list(store.iter_pairs(store.read_pairs(self.paths["out"])))
+        return list(parquet.iter_pairs(parquet.read_pairs(self.paths["out"])))
 
     @property
     def rejected(self):
-        rows = store.read_pairs(self.paths["quarantine"]).to_pylist()
+        rows = parquet.read_pairs(self.paths["quarantine"]).to_pylist()
         return {(row["id"], row["lang"]): row["reasons"] for row in rows}
 
     @property
@@ -161,7 +186,7 @@ def test_a_copy_of_the_english_is_found_in_any_case(tmp_path, rows, text):
     english = rows[place(rows, 2, "en")]
     planted = change(rows, 2, "de", **{text: getattr(english, text).upper() + "!", "answer": ""})
     reasons = Outcome(tmp_path, planted).rejected
-    assert reasons == {(english.id, "de"): f"not a copy of the English: {text}"}
+    assert reasons == {(english.id, "de"): "not a copy of the English: 1"}
 
 
 def test_a_bad_english_row_takes_its_translations_along(tmp_path, rows):
@@ -196,6 +221,43 @@ def test_the_later_of_two_equal_pairs_goes(tmp_path, rows):
 
 
 @pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("copy_share", 0.95, "not a copy of the English: 0.95"),
+        ("numbers_kept", 0.25, "numbers kept: 0.25"),
+        ("cosine", 0.125, "meaning kept: 0.125"),
+        ("length_ratio", 3.5, "passage length beside the English: 3.5"),
+        ("passage_language", "nl", "passage language: nl"),
+    ],
+)
+def test_what_translation_lost_is_read_from_the_table(tmp_path, rows, column, value, reason):
+    """And judged by the bounds of the row's language: the other one's are wider."""
+    planted = [list(row) for row in with_quality(rows)]
+    at = [*PAIR_COLUMNS, *QUALITY_COLUMNS].index(column)
+    where = [place(rows, 1, lang) for lang in ("de", "zh")]
+    for row in where:
+        planted[row][at] = value
+    wide = {
+        "max_copy_share": 1.0, "min_numbers_kept": 0.0, "min_cosine": 0.0, "max_length_ratio": 4.0,
+    }  # fmt: skip
+    settings = {"language": "passage", "min_numbers_kept": 0.5, "languages": {"zh": wide}}
+    outcome = Outcome(tmp_path, map(tuple, planted), qualified=True, **settings)
+    own = rows[where[0]].id
+    identified = {(own, "zh"): "passage language: nl"} if column == "passage_language" else {}
+    assert outcome.rejected == {(own, "de"): reason, **identified}
+    (told,) = [one for one in outcome.summary["expectations"] if one["rejected"]]
+    assert told["sources"] == {"sample": 1 + len(identified)}
+    assert told["languages"] == {"de": 1, "en": 0, "zh": len(identified)}
+
+
+def test_a_source_has_bounds_of_its_own(tmp_path, rows):
+    planted = [row._replace(source="other" if row.id == rows[0].id else "sample") for row in rows]
+    outcome = Outcome(tmp_path, planted, sources={"other": {"min_question_chars": 500}}, min_question_chars=1)
+    assert {(row.id, row.lang) for row in rows if row.id == rows[0].id} == set(outcome.rejected)
+    assert outcome.summary["sources"] == {"other": {"rows": 3, "kept": 0}, "sample": {"rows": 21, "kept": 21}}
+
+
+@pytest.mark.parametrize(
     ("settings", "changes"),
     [
         ({"answer_in_passage": False}, {"answer": "Schwarzwälder Kirschtorte"}),
@@ -221,12 +283,11 @@ def test_languages_that_cannot_be_checked_are_named(tmp_path, rows):
     assert outcome.summary["not_checked"] == {"script": ["tlh"], "language": ["tlh"]}
     outcome = Outcome(tmp_path / "off", rows, language="off")
     assert outcome.summary["not_checked"] == {"script": [], "language": ["de", "en", "zh"]}
-    assert outcome.summary["identifier"] is None
 
 
 def test_too_few_rows_fail_in_one_line_and_leave_the_evidence(tmp_path, rows):
     Outcome(tmp_path, rows)
-    assert (tmp_path / "out.parquet").is_file()
+    assert (tmp_path / "out").is_dir()
     planted = [pair._replace(answer="not there") if pair.lang == "de" else pair for pair in rows]
     with pytest.raises(Mistake) as caught:
         Outcome(tmp_path, planted, min_kept=0.9)
@@ -235,9 +296,9 @@ def test_too_few_rows_fail_in_one_line_and_leave_the_evidence(tmp_path, rows):
     assert "validate.min_kept is 0.9" in message
     assert message.endswith("answer in the passage 8")
     assert "\n" not in message
-    assert not (tmp_path / "out.parquet").exists()
+    assert not (tmp_path / "out").exists()
     assert json.loads((tmp_path / "summary.json").read_text())["rejected"] == 8
-    assert store.read_pairs(tmp_path / "quarantine.parquet").num_rows == 8
+    assert parquet.read_pairs(tmp_path / "quarantine.parquet").num_rows == 8
     assert (tmp_path / "docs" / "index.html").is_file()
 
 
@@ -255,11 +316,19 @@ def test_a_benchmark_that_is_not_there_is_named(tmp_path, rows):
 
 
 def test_other_columns_than_a_parallel_tables_are_refused(tmp_path, rows):
-    store.write_pairs(tmp_path / "wide.parquet", [(*pair, "x") for pair in rows], extra=["note"])
-    paths = {name: tmp_path / name for name in ("out", "quarantine", "summary", "docs")}
-    with pytest.raises(Mistake, match=f"wide.parquet: its columns are not exactly {', '.join(PAIR_COLUMNS)}"):
-        validate(params.Validate(), BENCHMARK, pairs=tmp_path / "wide.parquet", data=SAMPLE, **paths)
-    assert [path.name for path in tmp_path.iterdir()] == ["wide.parquet"]
+    names = ("out", "quarantine", "summary", "docs", "contamination")
+    paths = {"data": SAMPLE, **{name: tmp_path / name for name in names}}
+    columns = ", ".join((*PAIR_COLUMNS, *QUALITY_COLUMNS))
+    wide = [(*row, "x") for row in with_quality(rows)]
+    parquet.write_pairs(tmp_path / "wide.parquet", wide, extra=[*QUALITY_COLUMNS, "note"])
+    with pytest.raises(
+        Mistake, match=f"wide.parquet: its columns are not exactly {columns}; run `dvc repro`"
+    ):
+        validate(Validate(), BENCHMARK, HERE, pairs=tmp_path / "wide.parquet", **paths)
+    parquet.write_pairs(tmp_path / "old.parquet", rows)
+    with pytest.raises(Mistake, match=r"old.parquet: column 'length_ratio' is missing; run `dvc repro`"):
+        validate(Validate(), BENCHMARK, HERE, pairs=tmp_path / "old.parquet", **paths)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["old.parquet", "wide.parquet"]
 
 
 def test_the_same_table_gives_the_same_bytes_and_harmless_pages(tmp_path, rows):
@@ -276,12 +345,11 @@ def test_the_same_table_gives_the_same_bytes_and_harmless_pages(tmp_path, rows):
         for tag in ("<script>alert", "<b>$id", "<i>de"):
             assert tag not in page
     assert any("&lt;i&gt;de" in page for page in pages)
-    kept = store.read_pairs(tmp_path / "one" / "quarantine.parquet").to_pylist()
+    kept = parquet.read_pairs(tmp_path / "one" / "quarantine.parquet").to_pylist()
     assert [row["lang"] for row in kept] == ["<i>de</i>"]
 
 
 def test_importing_the_module_does_not_load_great_expectations():
-    code = (
-        "import sys, hexapla.checks; sys.exit(bool({'great_expectations', 'py3langid'} & set(sys.modules)))"
-    )
+    heavy = "{'great_expectations', 'py3langid'}"
+    code = f"import sys, hexapla.validation.checks; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

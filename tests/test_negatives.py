@@ -5,8 +5,9 @@ import json
 import pytest
 
 from conftest import SAMPLE, sample
-from hexapla import store
-from hexapla.params import Benchmark, Collect, Source, Translate, Validate
+from hexapla import parquet, store
+from hexapla.params import Benchmark
+from hexapla.params_data import Collect, Executor, Source, Translate, Validate
 from hexapla.stages.collect import collect
 from hexapla.stages.translate import translate
 from hexapla.stages.validate import validate
@@ -15,6 +16,7 @@ from hexapla.stages.validate import validate
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 
 BENCHMARKS = (Benchmark("sample", path=str(SAMPLE / "benchmark")),)
+HERE = Executor(workers=1)
 COLUMNS = ("question", "passage", "answer")
 PAIRS = {lang: sample(lang)[:4] for lang in ("en", "de")}
 PLAIN = [rows[1]["passage"] for rows in PAIRS.values()]
@@ -33,9 +35,9 @@ def lines(path, rows):
 def run(folder, rows, units=(), **settings):
     """All three stages on a file of `rows` and a memory of `units`; gives rows and summaries."""
     folder.mkdir(exist_ok=True)
-    source = Source("files", "own", path=lines(folder / "own.jsonl", rows))
+    source = Source("files", name="own", path=lines(folder / "own.jsonl", rows))
     memories = (lines(folder / "memory.jsonl", units),) if units else ()
-    path = {name: folder / f"{name}.parquet" for name in ("raw", "parallel", "clean", "bad")}
+    path = {name: folder / name for name in ("raw", "parallel", "clean")}
     card = {name: folder / f"{name}.json" for name in ("collect", "translate", "validate")}
     judged = folder / "benchmarks"
     collect(
@@ -43,14 +45,15 @@ def run(folder, rows, units=(), **settings):
         sample=SAMPLE, out=path["raw"], benchmarks_out=judged, summary=card["collect"],
     )  # fmt: skip
     translate(
-        Translate(languages=("de",), memories=memories),
+        Translate(languages=("de",), memories=memories, cosine=""), HERE,
         pairs=path["raw"], sample=SAMPLE, out=path["parallel"], summary=card["translate"],
     )  # fmt: skip
     validate(
-        Validate(**{"language": "off", **settings}), BENCHMARKS, pairs=path["parallel"], data=judged,
-        out=path["clean"], quarantine=path["bad"], summary=card["validate"], docs=folder / "docs",
+        Validate(**{"language": "off", **settings}), BENCHMARKS, HERE, pairs=path["parallel"], data=judged,
+        out=path["clean"], quarantine=folder / "bad.parquet", summary=card["validate"], docs=folder / "docs",
+        contamination=folder / "contamination.csv",
     )  # fmt: skip
-    found = {(one.id, one.lang): one for one in store.iter_pairs(store.read_pairs(path["clean"]))}
+    found = {(one.id, one.lang): one for one in parquet.iter_pairs(parquet.read_pairs(path["clean"]))}
     return found, {name: store.read_json(file) for name, file in card.items()}
 
 
@@ -89,9 +92,8 @@ def test_each_row_keeps_what_may_be_its_negative(tmp_path):
     assert all(not row.negatives for (key, _), row in found.items() if key != own)
     assert all(row.passage == PAIRS[lang][0]["passage"] for (key, lang), row in found.items() if key == own)
     assert cards["validate"]["rejected"] == 0
-    assert cards["translate"]["languages"]["de"] == {
-        "translated": 4, "missing": 0, "answers_lost": 0, "negatives_lost": 2,
-    }  # fmt: skip
+    told = {"translated": 4, "missing": 0, "answers_lost": 0, "negatives_lost": 2}
+    assert cards["translate"]["languages"]["de"].items() >= told.items()
     assert cards["validate"]["negatives"] == {
         "kept": 2,
         # In English and in German, but for the empty one and the one that nobody translated (too short).
@@ -100,7 +102,7 @@ def test_each_row_keeps_what_may_be_its_negative(tmp_path):
         },
     }  # fmt: skip
     run(tmp_path / "two", asked(*negatives), units, max_passage_chars=2000)
-    for name in ("raw.parquet", "parallel.parquet", "clean.parquet", "validate.json"):
+    for name in ("raw", "parallel", "clean", "validate.json"):
         assert store.sha256(tmp_path / "one" / name) == store.sha256(tmp_path / "two" / name)
 
 
@@ -109,7 +111,7 @@ def test_rejected_rows_are_put_aside_with_all_their_negatives(tmp_path):
     rows[0]["answer"] = "nowhere to be found"
     found, cards = run(tmp_path, rows, min_kept=0.5)
     assert len(found) == 6
-    aside = list(store.iter_pairs(store.read_pairs(tmp_path / "bad.parquet")))
+    aside = list(parquet.iter_pairs(parquet.read_pairs(tmp_path / "bad.parquet")))
     assert [(row.lang, row.negatives) for row in aside] == [("en", (PLAIN[0], "")), ("de", (PLAIN[1],))]
     assert cards["validate"]["negatives"]["kept"] == 0
     assert not any(cards["validate"]["negatives"]["dropped"].values())

@@ -1,11 +1,13 @@
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.records import Pair
-from hexapla.traits import FAULTS, fault, measure, normalise, together
+from conftest import LANGUAGES, sample
+from hexapla.languages import script_share
+from hexapla.validation.traits import FAULTS, Own, fault, normalise, normalised, script_shares
 
 
 @pytest.mark.parametrize(
@@ -38,23 +40,29 @@ def test_normalise_is_idempotent_and_ignores_composition(text):
     assert normalise(unicodedata.normalize("NFD", text)) == normalise(unicodedata.normalize("NFC", text))
 
 
-def row(id="a", lang="en", question="Who?", passage="He did it."):
-    return Pair(id, "s", lang, question, passage, "", "p" + id, "memory")
+@given(st.lists(st.one_of(st.none(), st.text()), max_size=8))
+def test_many_texts_are_normalised_as_each_is(texts):
+    assert normalised(texts) == [normalise(text or "") for text in texts]
 
 
-def test_traits_of_missing_texts_are_absent_or_zero():
-    (traits,) = measure([row(question=None, passage=None, lang=None)], {}, None, ())
-    assert traits.question_chars == traits.passage_chars == 0
-    absent = traits._replace(question_chars=None, passage_chars=None, pair_key=None)
-    assert set(absent) == {None}
+def test_the_sample_is_normalised_as_each_text_is():
+    for lang in LANGUAGES:
+        texts = [row[column] for row in sample(lang) for column in ("question", "passage")]
+        assert normalised(texts) == [normalise(text) for text in texts]
 
 
-def test_length_ratio_is_to_the_english_row_wherever_it_stands():
-    rows = [row(lang="de", passage="x" * 30), row(passage="y" * 20), row("b", "de", passage="z" * 9)]
-    assert [traits.length_ratio for traits in measure(rows, {}, None, ())] == [1.5, None, None]
+mixed = st.text(st.sampled_from("aÀßяЖ犬か한กิकि๓5 \n.ﬁ①Ａ\u0301\u200b"), max_size=20)
 
 
-LIMITS = {"chars": (4, 40), "answer_in_passage": True}
+@given(st.lists(mixed, max_size=8), st.sampled_from(["en", "zh", "ja", "sr", "th", "hi", "de-AT"]))
+def test_scripts_of_many_texts_are_shared_as_each_is(texts, lang):
+    wanted = [script_share(text, lang) if text.strip() else None for text in texts]
+    found = [None if np.isnan(share) else share for share in script_shares(texts, lang).tolist()]
+    assert found == wanted
+
+
+def test_nothing_is_said_of_the_script_of_a_language_without_one():
+    assert np.isnan(script_shares(["abc", None], "tlh")).all()
 
 
 @pytest.mark.parametrize(
@@ -74,48 +82,11 @@ LIMITS = {"chars": (4, 40), "answer_in_passage": True}
     ],
 )
 def test_what_may_not_be_a_negative_is_named(negative, wanted):
-    own = row(passage="A bat flew by.")._replace(answer="A bat")
-    assert fault(negative, own, [{"other"}, {normalise("held-out")}], **LIMITS) == wanted
-    assert wanted is None or wanted in FAULTS
+    own = Own(normalise("A bat flew by."), "A bat", (4, 40))
+    held = negative == "HELD out!"
+    number = fault(negative, normalise(negative), own, in_benchmark=held)
+    assert (FAULTS[number - 1] if number else None) == wanted
 
 
-def test_an_answer_counts_where_answers_stand_in_their_passages():
-    own = row(passage="A bat flew by.")._replace(answer="A bat")
-    assert fault("A bat sat", own, [], chars=(4, 40), answer_in_passage=False) is None
-    assert fault("A bat sat", own._replace(answer=""), [], **LIMITS) is None
-
-
-rows_and_rejected = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from(["en", "de"]), st.sampled_from("xy"), st.booleans()),
-    unique_by=lambda drawn: drawn[:2],
-)
-
-
-@given(rows_and_rejected)
-def test_what_is_kept_is_aligned_and_without_repeats(drawn):
-    rows = [row(key, lang, text) for key, lang, text, _ in drawn]
-    keys = [f"{one.lang}{one.question}" for one in rows]
-    rejected = {i for i, (*_, out) in enumerate(drawn) if out}
-    related = list(together(rows, keys, rejected))
-    kept = [i for i, (english, repeat) in enumerate(related) if i not in rejected and english and not repeat]
-    english = {rows[i].id for i in kept if rows[i].lang == "en"}
-    assert all(rows[i].id in english for i in kept)
-    assert len({keys[i] for i in kept}) == len(kept)
-    # Nothing goes without need: a row that was dropped here lacks its English, or its text is kept elsewhere.
-    for i in set(range(len(rows))) - set(kept) - rejected:
-        assert rows[i].id not in english or keys[i] in {keys[j] for j in kept}
-
-
-def test_the_first_of_a_repeated_pair_stays():
-    rows = [row(key) for key in "abc"]
-    assert [repeat for _, repeat in together(rows, ["k", "k", "l"], set())] == [False, True, False]
-    assert [repeat for _, repeat in together(rows, ["k", "k", "l"], {0})] == [False, False, False]
-
-
-def test_benchmarks_are_named():
-    texts = {"one": {normalise("Who?")}, "two": {normalise("he did it")}, "three": {"other"}}
-    names = [
-        traits.in_benchmark
-        for traits in measure([row(), row(question="What?"), row(passage="No.")], texts, None, ())
-    ]
-    assert names == ["one, two", "two", "one"]
+def test_where_no_answer_may_not_stand_none_counts():
+    assert fault("A bat sat", normalise("A bat sat"), Own("", "", (4, 40)), in_benchmark=False) == 0

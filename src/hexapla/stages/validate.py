@@ -1,24 +1,34 @@
 """Keep the rows that meet every expectation; put the others aside with their reasons."""
 
-import dataclasses
 import logging
-from collections import Counter
-from collections.abc import Collection
-from functools import partial
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hexapla import benchmarks as suites
-from hexapla import checks, cli, miracl, store, traits
-from hexapla.params import Benchmark, Validate
-from hexapla.records import Mistake, Pair
+import numpy as np
 
+from hexapla import cli, parquet, store
+from hexapla.execution import scratch
+from hexapla.params import Benchmark
+from hexapla.params_data import Executor, Validate
+from hexapla.records import PAIR_COLUMNS, QUALITY_COLUMNS, Mistake
+from hexapla.validation import checks, rounds
+from hexapla.validation.contamination import counts, gather
+from hexapla.validation.rounds import Part, Related
+from hexapla.validation.tally import Tally
+from hexapla.validation.tally import summary as summarise
+
+_COLUMNS = (*PAIR_COLUMNS, *QUALITY_COLUMNS)
+_NEGATIVES = PAIR_COLUMNS.index("negatives")
+_LISTED = ("id", "lang", "column", "overlap", "benchmark", "benchmark_language", "benchmark_text")
 _log = logging.getLogger(__name__)
 
 
 def validate(
     validate: Validate,
     benchmarks: tuple[Benchmark, ...],
+    executor: Executor,
     *,
     pairs: Path,
     data: Path,
@@ -26,109 +36,122 @@ def validate(
     quarantine: Path,
     summary: Path,
     docs: Path,
+    contamination: Path,
 ) -> None:
-    """Write the kept rows to `out`, in their order, and the rejected ones to `quarantine`.
+    """Write the kept rows to `out`, part by part, and the rejected ones to `quarantine`.
 
-    Texts that may not be negatives are dropped from the kept rows. `data` holds the benchmarks as
-    `collect` left them. When too few rows are kept, `out` is not written, but all else is, so that one
-    can see why.
+    Texts that may not be negatives are dropped from the kept rows. `data` holds the benchmarks as `collect`
+    left them; `contamination` lists what of them stood in the table. When too few rows are kept, `out` is not
+    written, but all else is, so that one can see why.
     """
-    table = store.read_pairs(pairs)
-    if not table.num_rows:
-        raise Mistake(f"{pairs}: no rows; look at what `collect` and `translate` kept")
-    # Every language of a benchmark, not only those that are judged: a model that saw one knows it.
-    known = {entry.name: _texts(data / entry.name) for entry in benchmarks}
-    settings = dataclasses.asdict(validate)
-    min_kept = settings.pop("min_kept")
-    checked = checks.check(table, origin=str(pairs), benchmarks=known, docs=docs, **settings)
-    rows = list(store.iter_pairs(table))
-    rejected = [(*row, "; ".join(checked.reasons[i])) for i, row in enumerate(rows) if i in checked.reasons]
-    kept = [row for i, row in enumerate(rows) if i not in checked.reasons]
-    kept, negatives = _sifted(kept, known.values(), validate)
-    store.write_pairs(quarantine, rejected, extra=["reasons"])
-    sizes = {name: {"texts": len(texts), "matches": checked.matches[name]} for name, texts in known.items()}
-    card = _summary(rows, checked, min_kept) | {"benchmarks": sizes, "negatives": negatives}
-    store.write_json(summary, card)
-    if not kept or len(kept) / len(rows) < min_kept:
-        out.unlink(missing_ok=True)  # an earlier run's, which no longer belongs to the reports beside it
-        raise Mistake(_too_few(len(kept), len(rows), min_kept, checked, quarantine))
-    store.write_pairs(out, kept)
-    _log.info("kept %s of %s rows", f"{len(kept):,}", f"{len(rows):,}")
+    parquet.refuse_other(out)
+    files = _files(pairs)
+    texts = gather({entry.name: data / entry.name for entry in benchmarks})
+    parts = rounds.first_round(files, texts, validate, executor)
+    with scratch.folder("validating") as room:
+        keys = rounds.keys(parts, room)
+        related = rounds.relate(keys, room)
+        kept = ~keys.failed & ~related.failed
+    tally = Tally()
+    rejected = _rejected(parts, related, kept, tally)
+    parquet.write_pairs(quarantine, rejected, extra=[*QUALITY_COLUMNS, "reasons", "match"])
+    _warn_of_strangers(validate, tally)
+    checks.write_pages(docs, tally.pages)
+    store.write_json(summary, summarise(tally, validate, counts(texts)))
+    store.write_csv(contamination, _LISTED, _listed(parts))
+    if not kept.any() or kept.mean() < validate.min_kept:
+        shutil.rmtree(out, ignore_errors=True)  # an earlier run's, no part of the reports beside it
+        raise Mistake(_too_few(tally, validate.min_kept, quarantine))
+    with store.whole_folder(out) as folder:
+        _write_kept(parts, kept, folder)
+    _log.info("kept %s of %s rows", f"{kept.sum():,}", f"{len(kept):,}")
 
 
-def _texts(folder: Path) -> frozenset[str]:
-    """Questions and what answers them, normalised; of LAReQA's every sentence and paragraph."""
-    if suites.detect(folder) == "lareqa":
-        benchmark = suites.load(folder)
-        texts = {question.text for question in benchmark.questions}
-        for candidate in benchmark.candidates:
-            texts |= {candidate.text, candidate.context}
-    else:
-        texts = set()
-        for lang in miracl.languages(folder):
-            judged = miracl.load(folder, lang)
-            relevant = {passage for each in judged.relevant.values() for passage in each}
-            texts |= {topic.text for topic in judged.topics}
-            texts |= {passage.text for passage in miracl.passages(judged) if passage.id in relevant}
-    return frozenset(traits.normalise(text) for text in texts) - {""}
+def _warn_of_strangers(validate: Validate, tally: Tally) -> None:
+    """Bounds for a language or a source that no row has are a typing error, most likely."""
+    for place, section in enumerate(("languages", "sources")):
+        for name in sorted(set(getattr(validate, section)) - {group[place] for group in tally.rows}):
+            _log.warning("validate.%s.%s: no row has it", section, name)
 
 
-def _sifted(
-    rows: list[Pair], benchmarks: Collection[frozenset[str]], validate: Validate
-) -> tuple[list[Pair], dict[str, Any]]:
-    """The rows without what may not be a negative, and how many were kept and dropped, by reason."""
-    fault = partial(
-        traits.fault,
-        benchmarks=benchmarks,
-        chars=(validate.min_passage_chars, validate.max_passage_chars),
-        answer_in_passage=validate.answer_in_passage,
-    )
-    sifted, dropped = [], Counter(dict.fromkeys(traits.FAULTS, 0))
-    for row in rows:
-        faults = [fault(text, row) for text in row.negatives]
-        good = tuple(text for text, found in zip(row.negatives, faults, strict=True) if found is None)
-        dropped.update(found for found in faults if found is not None)
-        sifted.append(row._replace(negatives=good))
-    return sifted, {"kept": sum(len(row.negatives) for row in sifted), "dropped": dict(dropped)}
-
-
-def _summary(rows: list[Pair], checked: checks.Checked, min_kept: float) -> dict[str, Any]:
-    langs = [row.lang or "" for row in rows]
-    total = Counter(sorted(langs))
-    lost = Counter(langs[i] for i in checked.reasons)
-    kept = len(rows) - len(checked.reasons)
-    expectations = []
-    for rule, expectation, failed, _ in checked.verdicts:
-        by_language = Counter(langs[i] for i in failed)
-        expectations.append(
-            {
-                "name": rule.name,
-                "expectation": expectation,
-                "column": rule.column,
-                "rejected": len(failed),
-                "languages": {lang: by_language[lang] for lang in total},
-            }
+def _files(pairs: Path) -> list[Path]:
+    """The table's parts; Mistake unless they have the columns that `translate` writes, and rows."""
+    schema = parquet.schema(pairs)
+    if list(schema.names) != list(_COLUMNS):
+        wrong = next((name for name in _COLUMNS if name not in schema.names), None)
+        why = (
+            f"column '{wrong}' is missing" if wrong else f"its columns are not exactly {', '.join(_COLUMNS)}"
         )
-    return {
-        "rows": len(rows),
-        "kept": kept,
-        "rejected": len(checked.reasons),
-        "kept_share": round(kept / len(rows), 4),
-        "min_kept": min_kept,
-        "languages": {
-            lang: {"rows": total[lang], "kept": total[lang] - lost[lang]} for lang in sorted(total)
-        },
-        "identifier": checked.identifier,
-        "not_checked": checked.not_checked,
-        "expectations": expectations,
-    }
+        raise Mistake(f"{pairs}: {why}; run `dvc repro`")
+    for name in PAIR_COLUMNS[:_NEGATIVES]:
+        if str(kind := schema.field(name).type) not in ("string", "large_string"):
+            raise Mistake(f"{pairs}: column '{name}' holds {kind}, wants text; run `dvc repro`")
+    for name, wanted in parquet.QUALITY_TYPES.items():
+        if not (kind := schema.field(name).type).equals(wanted):
+            raise Mistake(f"{pairs}: column '{name}' holds {kind}, wants {wanted}; run `dvc repro`")
+    files = [file for file in parquet.table_files(pairs) if parquet.count_rows(file)]
+    if not files:
+        raise Mistake(f"{pairs}: no rows; look at what `collect` and `translate` kept")
+    return files
 
 
-def _too_few(kept: int, rows: int, min_kept: float, checked: checks.Checked, quarantine: Path) -> str:
-    worst = sorted(checked.verdicts, key=lambda verdict: -len(verdict.rows))
-    takes = ", ".join(f"{verdict.rule.name} {len(verdict.rows)}" for verdict in worst if verdict.rows)
+def _rejected(parts: Sequence[Part], related: Related, kept: np.ndarray, tally: Tally) -> Iterator[Any]:
+    """The rows that are not kept, with reasons and match; the `tally` gets all that is to be told."""
+    for part, at, judged in rounds.each(parts):
+        own = kept[at : at + part.rows]
+        groups, further = rounds.second_round(judged, related, at)
+        tally.add(groups, judged.columns["group"], own)
+        tally.add_negatives(judged.columns["faults"], own)
+        tally.add_hits(judged.hits)
+        if own.all():
+            continue
+        matches: dict[int, list[str]] = {}
+        for hit in judged.hits:
+            if hit.column != "negatives":
+                matches.setdefault(hit.row, []).append(str(hit))
+        for row, values in enumerate(_rows(part)):
+            if not own[row]:
+                first = judged.columns["reasons"][row]
+                reasons = "; ".join([*([first] if first else []), *further[row]])
+                yield *values, reasons, "; ".join(matches.get(row, ())) or None
+
+
+def _rows(part: Part) -> Iterator[tuple[Any, ...]]:
+    for batch in parquet.stream_batches(part.file):
+        yield from zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True)
+
+
+def _listed(parts: Sequence[Part]) -> Iterator[list[Any]]:
+    for _, _, judged in rounds.each(parts):
+        yield from ([getattr(hit, name) for name in _LISTED] for hit in judged.hits)
+
+
+def _write_kept(parts: Sequence[Part], kept: np.ndarray, folder: Path) -> None:
+    for part, at, judged in rounds.each(parts):
+        own = kept[at : at + part.rows]
+        if own.any():
+            rows = _kept(part, own, judged.columns["faults"])
+            parquet.write_pairs(folder / part.file.name, rows, extra=QUALITY_COLUMNS)
+
+
+def _kept(part: Part, kept: np.ndarray, faults: parquet.Ragged) -> Iterator[tuple[Any, ...]]:
+    """The part's rows that are kept, without what may not be a negative."""
+    ends = np.cumsum(faults.lengths)
+    good = faults.values == 0
+    for row, values in enumerate(_rows(part)):
+        if kept[row]:
+            own = good[ends[row] - faults.lengths[row] : ends[row]]
+            texts = values[_NEGATIVES] or ()
+            negatives = [text for text, so in zip(texts, own, strict=True) if so]
+            yield *values[:_NEGATIVES], negatives, *values[_NEGATIVES + 1 :]
+
+
+def _too_few(tally: Tally, min_kept: float, quarantine: Path) -> str:
+    rows, kept = tally.rows.total(), tally.kept.total()
+    worst = sorted(tally.rejected.items(), key=lambda item: -item[1])
+    takes = ", ".join(f"{name} {count:,}" for name, count in worst if count)
     wanted = f"validate.min_kept is {min_kept}" if kept else "nothing is left to train on"
-    return f"{quarantine}: kept {kept} of {rows} rows ({wanted}); mend what was rejected by: {takes}"
+    return f"{quarantine}: kept {kept:,} of {rows:,} rows ({wanted}); mend what was rejected by: {takes}"
 
 
 if __name__ == "__main__":
