@@ -47,6 +47,18 @@ def test_mistakes_are_one_line_and_status_2(capsys, function, argv, line):
     assert error.count("\n") == 1
 
 
+def asking(*, online: bool = False) -> None:
+    """Ask."""
+    calls.append(online)
+
+
+def test_a_bool_is_a_flag_without_a_value():
+    calls.clear()
+    for argv in ([], ["--online"]):
+        cli.run(asking, argv)
+    assert calls == [False, True]
+
+
 def test_help_needs_no_parameters(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.run(stage, ["--params", "gone.yaml", "--help"])

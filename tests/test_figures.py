@@ -52,3 +52,24 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     for name in ("a.png", "b.png"):
         figures.losses(tmp_path / name, {"one": ([0, 1], [2.0, 1.0])})
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_distribution_has_its_box_and_its_median_and_gaps_stay_empty(tmp_path):
+    box = [0.2, 0.4, 0.5, 0.6, 0.9]
+    for name, second in (("a", box), ("b", None)):
+        figures.spreads(tmp_path / f"{name}.png", ["de", "zh"], {"one": [box, second], "two": [box, second]})
+    for colour in ("#56789A", "#8fa3b8", "#D55E00"):
+        both, one = (near(tmp_path / f"{name}.png", colour) for name in "ab")
+        assert one > 40
+        assert 1.7 * one < both < 2.3 * one
+
+
+def test_distributions_that_hardly_spread_do_not_fill_their_panel(tmp_path):
+    widths = []
+    for name, far in (("narrow", 0.001), ("wide", 0.3)):
+        box = [0.9 - far, 0.9 - far / 2, 0.9, 0.9 + far / 2, 0.9 + far]
+        figures.spreads(tmp_path / f"{name}.png", ["de"], {"cosine": [box]})
+        colours = np.abs(pixels(tmp_path / f"{name}.png") - [0x56, 0x78, 0x9A]).max(axis=2) <= 12
+        columns = np.flatnonzero(colours.any(axis=0))
+        widths.append(np.ptp(columns) if len(columns) else 0)
+    assert widths[0] < widths[1] / 5

@@ -1,5 +1,6 @@
 """The report stage on made-up results: files in, report out, MLflow told."""
 
+import contextlib
 import json
 
 import mlflow
@@ -67,6 +68,19 @@ def test_report_page_pictures_and_artifacts(folders, tmp_path, tracking_store, c
     )
     assert untuned.data.params["sampler"] == "untuned"
     assert len(client.list_artifacts(trained.id, "report/figures")) == 4
+
+
+def test_quality_that_was_measured_gets_its_picture(folders, tmp_path, monkeypatch):
+    silent = tracking.Run()
+    silent.alive = False
+    monkeypatch.setattr(tracking, "run", lambda *_, **__: contextlib.nullcontext(silent))
+    path = folders["data"] / "translate.json"
+    told = {"counted": 9, "quantiles": [0.8, 1.0, 1.1, 1.2, 1.5]}
+    tree = json.loads(path.read_text()) | {"quality": {"de": {"length_ratio": told}}}
+    path.write_text(json.dumps(tree))
+    run(folders, tmp_path / "out")
+    assert (tmp_path / "out" / "figures" / "quality.png").is_file()
+    assert (tmp_path / "out" / "report.html").read_text().count("data:image/png;base64,") == 5
 
 
 def test_a_missing_file_is_named_before_anything_is_written(folders, tmp_path):

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from hexapla import comparison, reporting
+from hexapla import comparison, datachapter, reporting
+from hexapla.datachapter import Data
 from hexapla.stages.gate import gate
 from worlds import model, summaries
 
@@ -17,7 +18,7 @@ MODELS = [
 def report(models=MODELS, **validation):
     benchmarks = models[0].results[0].benchmarks
     compared = {b: comparison.compared(b, [each.judged() for each in models]) for b in benchmarks}
-    return reporting.markdown(reporting.Data(*summaries(**validation).values()), models, compared, "figures")
+    return reporting.markdown(Data(*summaries(**validation).values()), models, compared, "figures")
 
 
 def test_every_model_stands_in_the_training_table():
@@ -39,7 +40,95 @@ def test_what_was_rejected_is_told_by_language():
     assert "27 met every expectation (90.0%; the stage fails below 80%)" in text
     assert re.search(r"\| passage language +\| de 1, en 1, zh 1 +\| +3 \|", text)
     assert "Met by every row: language code." in text
-    assert "sample: 120 texts, 0 found" in text
+    assert re.search(r"\| sample +\| +120 \| +0 \|", text)
+
+
+def chapter(collect=(), translate=(), **validation):
+    """The data chapter alone, with more in each summary than the least that a stage writes."""
+    told = summaries(**validation)
+    made = Data(told["collect"] | dict(collect), told["translate"] | dict(translate), told["validation"])
+    return "\n\n".join(datachapter.data(made, "figures"))
+
+
+QUALITY = {
+    "de": {
+        "length_ratio": {"counted": 9, "quantiles": [0.8, 1.0, 1.1, 1.2, 1.5]},
+        "cosine": {"counted": 0, "quantiles": []},
+        "answer_kept": {"counted": 9, "share": 0.9},
+    },
+    "zh": {"length_ratio": {"counted": 9, "quantiles": [0.2, 0.25, 0.3, 0.35, 0.45]}},
+}
+
+
+def test_an_older_summary_without_quality_sources_and_near_matches_leaves_them_out():
+    text = chapter()
+    for absent in (
+        "What translation kept",
+        "quality.png",
+        "by source",
+        "near",
+        "contamination.csv",
+        "Negatives",
+    ):
+        assert absent not in text
+    assert re.search(
+        r"\| language +\| +rows \| +not translated \| +answers lost \| +rejected \| +kept \|", text
+    )
+    assert re.search(r"\| de +\| +10 \| +1 \| +4 \| +1 \| +9 \|", text)
+
+
+def test_quality_is_told_by_language_for_measures_that_some_row_has():
+    text = chapter(translate={"quality": QUALITY})
+    assert re.search(r"\| language +\| +length ratio \| +answer kept \|", text), "no row has a cosine"
+    assert re.search(r"\| de +\| +1\.10 \(0\.80–1\.50\) \| +90\.0% \|", text)
+    assert re.search(r"\| zh +\| +0\.30 \(0\.20–0\.45\) \| +– \|", text)
+    assert "](figures/quality.png)" in text
+    assert datachapter.boxes({"quality": QUALITY}) == (
+        ["de", "zh"],
+        {
+            "length ratio": [
+                QUALITY["de"]["length_ratio"]["quantiles"],
+                QUALITY["zh"]["length_ratio"]["quantiles"],
+            ]
+        },
+    )
+    assert datachapter.boxes({}) == ([], {})
+
+
+def test_sources_are_followed_from_reading_to_validation():
+    text = chapter(
+        collect={"sources": {"a|b": {"read": 14, "kept": 10, "near_duplicates": 3}}, "near_duplicates": 3},
+        sources={"a|b": {"rows": 30, "kept": 27}},
+    )
+    assert re.search(
+        r"\| source +\| +read \| +near duplicates \| +collected \| +rows \| +rejected \| +kept", text
+    )
+    assert re.search(r"\| a\\\|b +\| +14 \| +3 \| +10 \| +30 \| +3 \| +27 \|", text)
+    assert "2 exact and 3 near duplicates left out" in text
+
+
+def test_rejections_are_told_by_source_and_dropped_negatives_by_reason():
+    check = {"name": "cosine", "rejected": 3, "languages": {"de": 3}, "sources": {"squad": 2, "wikiqa": 1}}
+    text = chapter(expectations=[check], negatives={"kept": 7, "dropped": {"in a benchmark": 2, "empty": 0}})
+    assert re.search(r"\| cosine +\| de 3 +\| squad 2, wikiqa 1 +\| +3 \|", text)
+    assert "Negatives of the rows that were kept: 7; dropped: in a benchmark 2." in text
+    assert "Met by every row: no expectation." in text
+
+
+def test_contamination_tells_near_matches_and_what_nobody_can_see():
+    text = chapter(
+        benchmarks={"xquad-r": {"texts": 1200, "matches": 2, "near": 5}},
+        not_seen=["Articles that both use.", "The encoder's <pretraining>."],
+    )
+    assert re.search(r"\| benchmark +\| +texts \| +found \| +near matches \|", text)
+    assert re.search(r"\| xquad-r +\| +1,200 \| +2 \| +5 \|", text)
+    assert "`reports/contamination.csv` lists it" in text
+    assert "Not to be seen from here: Articles that both use. The encoder's \\<pretraining\\>." in text
+
+
+def test_engines_may_differ_by_language():
+    text = chapter(translate={"engine": {"de": "opus", "es": "apertium", "fr": "opus"}})
+    assert "Translated by `opus`, `apertium`." in text
 
 
 def test_names_from_data_are_no_markup():

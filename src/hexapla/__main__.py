@@ -8,6 +8,8 @@ from hexapla import cli
 COMMANDS = {
     "evaluate": "judge any model on any benchmark",
     "compare": "set results side by side, with intervals and tests",
+    "plan": "say what a run needs and what it would cost, without doing it",
+    "inspect": "look at rejected and borderline rows beside their English",
 }
 
 

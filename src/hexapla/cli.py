@@ -9,6 +9,7 @@ import argparse
 import errno
 import inspect
 import logging
+import os
 import sys
 import types
 import typing
@@ -39,7 +40,7 @@ def _positional(function: Callable[..., Any]) -> list[str]:
 def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
     """A flag for each argument that is not a parameter; required unless it has a default."""
     built = _Parser(
-        prog=f"hexapla {function.__name__}",
+        prog=_called(function),
         description=inspect.getdoc(function),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -54,8 +55,18 @@ def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
             built.add_argument(flag, required=required, default=default, help=_shown(default), **options)
         elif argument.kind is argument.POSITIONAL_ONLY:
             built.add_argument(argument.name, **_options(hints[argument.name]))
-    built.add_argument("--params", type=Path, default=Path("params.yaml"), help=argparse.SUPPRESS)
+    built.add_argument(
+        "--params", type=Path, default=Path("params.yaml"), help="other settings than params.yaml"
+    )
     return built
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """How one calls it: a stage as a module, for DVC; the others as `hexapla NAME`."""
+    module = f"hexapla.stages.{function.__name__}"
+    known = sys.modules.get(function.__module__)
+    spec = getattr(known, "__spec__", None)
+    return f"python -m {module}" if spec and spec.name == module else f"hexapla {function.__name__}"
 
 
 def _shown(default: Any) -> str | None:
@@ -72,6 +83,8 @@ def _options(kind: Any) -> dict[str, Any]:
         return {"nargs": "+", **_options(args[0])}
     if origin is Literal:
         return {"choices": args}
+    if kind is bool:
+        return {"action": "store_true"}
     return {"type": kind}
 
 
@@ -89,6 +102,7 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None
         logging.getLogger(loud).setLevel(logging.WARNING)
     # A dozen lines on retries otherwise, before our own one that says what can't be reached.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its own level when it is imported
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         parameters = {}
@@ -106,7 +120,9 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None
         # A full disk, a folder that may not be written: the user's to mend, when it names a place.
         if not error.filename and error.errno != errno.ENOSPC:
             raise
-        place = f"{error.filename}: " if error.filename else ""
+        # Of a rename the second is where it was meant to go; the first may be our scratch file.
+        name = error.filename2 or error.filename
+        place = f"{name}: " if name else ""
         print(f"hexapla {function.__name__}: {place}{error.strerror}", file=sys.stderr)  # noqa: T201 - the line itself
         sys.exit(2)
     except KeyboardInterrupt:

@@ -135,6 +135,47 @@ def rank_distances(
         _save(figure, path)
 
 
+def spreads(
+    path: Path, languages: Sequence[str], panels: Mapping[str, Sequence[Sequence[float] | None]]
+) -> None:
+    """Distributions by language, a panel a measure: whiskers 5 to 95 %, box the middle half, mark the median.
+
+    Args:
+        path: the PNG to write.
+        languages: a row each.
+        panels: title -> for each language its quantiles 5, 25, 50, 75, 95 %; None where there are none.
+    """
+    with mpl.rc_context(_STYLE):
+        size = (1 + 2.4 * len(panels), 1.1 + 0.26 * len(languages))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axis, (title, boxes) in zip(axes, panels.items(), strict=True):
+            for row, box in enumerate(boxes):
+                if box is not None:
+                    _box(axis, row, box)
+            axis.set_title(title)
+            axis.grid(axis="x")
+            axis.set_axisbelow(True)
+            axis.tick_params(axis="y", length=0)
+            axis.locator_params(axis="x", nbins=4)
+            # At least a tenth to either side, lest distributions that hardly spread look as if they did.
+            low, high = axis.get_xlim()
+            spare = max(0.0, 0.2 - (high - low)) / 2
+            axis.set_xlim(low - spare, high + spare)
+        axes[0].set_yticks(range(len(languages)), languages)
+        axes[0].set_ylim(len(languages) - 0.5, -0.5)
+        _save(figure, path)
+
+
+def _box(axis: Any, row: int, box: Sequence[float]) -> None:
+    low, lower, median, upper, high = box
+    axis.hlines(row, low, high, color="#8fa3b8", linewidth=1.4, zorder=2)
+    axis.hlines(row, lower, upper, color="#56789A", linewidth=6.5, zorder=3)
+    axis.scatter(
+        [median], [row], color="#D55E00", marker="D", s=20, linewidths=0.6, edgecolors="white", zorder=4
+    )
+
+
 def losses(path: Path, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> None:
     """Training loss by step; `curves` is title -> (steps, losses), an empty one takes only its colour."""
     with mpl.rc_context(_STYLE):

@@ -1,10 +1,11 @@
 """What the stages wrote, told to a reader in Markdown."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
+from hexapla import datachapter
 from hexapla.chapters import results
 from hexapla.comparison import Comparison
+from hexapla.datachapter import Data
 from hexapla.scoreboard import MEASURES
 from hexapla.tables import Model, code, plain, table
 
@@ -19,14 +20,6 @@ LaBSE hybrid       | .8167 .7672 .6817 | .6864 .6811 .5785 | 221 195
 """
 
 
-class Data(NamedTuple):
-    """Summaries of the stages before training."""
-
-    collect: Mapping[str, Any]
-    translate: Mapping[str, Any]
-    validation: Mapping[str, Any]
-
-
 def markdown(data: Data, models: Sequence[Model], compared: Mapping[str, Comparison], figures: str) -> str:
     """The whole report.
 
@@ -39,7 +32,8 @@ def markdown(data: Data, models: Sequence[Model], compared: Mapping[str, Compari
     parts = [f"# Retrieval across languages: {plain(models[0].title)} beside its baselines"]
     for benchmark in models[0].results[0].scores:
         parts += results(benchmark, models, compared[benchmark], figures)
-    parts += [*_measures(models), *_runs(models, figures), *_data(data), *_paper(), *_limits(models)]
+    parts += [*_measures(models), *_runs(models, figures), *datachapter.data(data, figures)]
+    parts += [*_paper(), *_limits(models)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,53 +89,6 @@ def _runs(models: Sequence[Model], figures: str) -> list[str]:
         ),
         *curves,
     ]
-
-
-def _data(data: Data) -> list[str]:
-    kept = data.validation["languages"]
-    translated = data.translate["languages"]
-    rows = [
-        [
-            plain(lang),
-            counts["rows"],
-            translated.get(lang, {}).get("missing", "–"),
-            translated.get(lang, {}).get("answers_lost", "–"),
-            counts["rows"] - counts["kept"],
-            counts["kept"],
-        ]
-        for lang, counts in kept.items()
-    ]
-    checks = data.validation["expectations"]
-    held = ", ".join(plain(check["name"]) for check in checks if not check["rejected"])
-    broken = [
-        [plain(check["name"]), _tally(check["languages"]), check["rejected"]]
-        for check in checks
-        if check["rejected"]
-    ]
-    sources = ", ".join(f"{plain(name)} ({n['kept']:,})" for name, n in data.collect["sources"].items())
-    leaks = "; ".join(
-        f"{plain(name)}: {seen['texts']:,} texts, {seen['matches']:,} found in the data before validation"
-        for name, seen in data.validation["benchmarks"].items()
-    )
-    judged = data.validation
-    return [
-        "## Data and its validation",
-        f"{data.collect['pairs']:,} English pairs from {sources}; {data.collect['duplicates']:,} exact "
-        f"duplicates left out. Translated by `{code(data.translate['engine'])}`. Of {judged['rows']:,} rows "
-        f"in all languages {judged['kept']:,} met every expectation ({judged['kept_share']:.1%}; the stage "
-        f"fails below {judged['min_kept']:.0%}). "
-        "No text of a benchmark is in what was trained on. Checked by normalised exact match of questions "
-        f"and passages, {leaks}.",
-        table(["language", "rows", "not translated", "answers lost", "rejected", "kept"], rows),
-        f"Met by every row: {held or 'no expectation'}.",
-        *([table(["expectation", "languages", "rows rejected"], broken, left=2)] if broken else []),
-        "Every row that was rejected is in `data/validated/quarantine.parquet` with its reasons; "
-        "[Great Expectations' Data Docs](validation/index.html) show the same check by check.",
-    ]
-
-
-def _tally(languages: Mapping[str, int]) -> str:
-    return ", ".join(f"{plain(lang)} {count:,}" for lang, count in languages.items() if count)
 
 
 def _paper() -> list[str]:

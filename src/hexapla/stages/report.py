@@ -3,8 +3,9 @@
 import logging
 from pathlib import Path
 
-from hexapla import cli, comparison, figures, pages, reporting, results, store, tables, tracking
+from hexapla import cli, comparison, datachapter, figures, pages, reporting, results, store, tables, tracking
 from hexapla.comparison import Comparison
+from hexapla.datachapter import Data
 from hexapla.params import BaselineName, Replicas
 from hexapla.scoreboard import SHORT, held
 from hexapla.tables import Model
@@ -28,13 +29,13 @@ def report(
 ) -> None:
     """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
     models = _models((_CANDIDATE, *baselines), replicas, judged, training)
-    facts = reporting.Data(
+    facts = Data(
         store.read_json(data / "collect.json"),
         store.read_json(data / "translate.json"),
         store.read_json(validation),
     )
     with store.whole_folder(pictures) as folder:
-        _draw(folder, models, curves)
+        _draw(folder, facts, models, curves)
     judged_on = models[0].results[0].benchmarks
     compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}
     text = reporting.markdown(facts, models, compared, pictures.name)
@@ -80,7 +81,10 @@ def _print(candidate: Model, compared: dict[str, Comparison]) -> None:
     )
 
 
-def _draw(folder: Path, models: list[Model], curves: Path) -> None:
+def _draw(folder: Path, facts: Data, models: list[Model], curves: Path) -> None:
+    languages, panels = datachapter.boxes(facts.translate)
+    if panels:
+        figures.spreads(folder / "quality.png", languages, panels)
     for benchmark, judged in models[0].results[0].benchmarks.items():
         if judged["format"] == "lareqa":
             _draw_languages(folder, benchmark, models, judged["languages"])
