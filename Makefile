@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: setup repro test slow lint format ui gate quick clean
+.PHONY: setup apertium repro plan paper test slow lint format ui gate quick clean
 
 setup: $(VENV)/.done
 
@@ -18,15 +18,23 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# A translator that needs no model hub, for the tests: put there where that can be done without asking.
+APERTIUM := apertium apertium-eng-spa
+apertium:
+	@command -v apertium >/dev/null && apertium -l | grep -q eng-spa || \
+	 { command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } && \
+	   $$([ "$$(id -u)" = 0 ] || echo sudo) sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends $(APERTIUM)' >/dev/null; } || \
+	 echo "Not installed: $(APERTIUM) (apt-get install $(APERTIUM)); the tests that translate with it will be skipped."
+
 repro: setup
 	dvc repro
 	@echo "Report: reports/report.html"
 
-test: setup
+test: setup apertium
 	python -m pytest
 
 # What takes minutes: the default encoder on the real XQuAD-R, where that is at hand.
-slow: setup
+slow: setup apertium
 	python -m pytest -m slow
 
 lint: setup
@@ -38,6 +46,17 @@ lint: setup
 format: setup
 	ruff check --fix
 	ruff format
+
+# What a run of params.paper.yaml (PLAN=…: of another file) would fetch, translate and cost; does nothing of it.
+PLAN ?= params.paper.yaml
+plan: setup
+	PYTHONPATH=src python -m hexapla plan --params $(PLAN)
+
+# The paper's setting in a clone beside this one: a GPU and days. The same command goes on. See docs/scale.md.
+PAPER ?= ../hexapla-paper
+paper: setup
+	test -d $(PAPER) || { git clone --quiet . $(PAPER) && cd $(PAPER) && git switch --quiet -c paper && cp params.paper.yaml params.yaml; }
+	cd $(PAPER) && PYTHONPATH=src python -m hexapla plan && dvc repro
 
 # The history of runs, on http://localhost:5000, for this machine only.
 ui: setup

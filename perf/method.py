@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from hexapla import store
+from hexapla import parquet, store
 from hexapla.records import Pair
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def main() -> None:
     out = ROOT / "build" / "method" / given.name
     table = out.parent / ("help.parquet" if given.no_sample else "help-and-sample.parquet")
     if not table.is_file():
-        store.write_pairs(table, pairs(given.corpus, sample=not given.no_sample))
+        parquet.write_pairs(table, pairs(given.corpus, sample=not given.no_sample))
     params = out / "params.yaml"
     store.write_text(params, yaml.safe_dump(settings(given.set), sort_keys=False))
     seconds = run(

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from safetensors import safe_open
 
 from conftest import ROOT
-from hexapla import adaptation, encoder, gradcache, samplers, store, training
+from hexapla import adaptation, encoder, gradcache, parquet, samplers, store, training
 from hexapla.checkpoints import Checkpoints
 from hexapla.gradcache import Memory, Objective
 from hexapla.inputs import Lengths
@@ -210,10 +210,10 @@ sys.path.insert(0, sys.argv[3])
 from hexapla import processes
 from hexapla.records import Mistake
 from test_training import codes, fit, samplers, Texts, timeless, weights
-from hexapla import store, table
+from hexapla import parquet, store, table
 import torch
 
-rows = list(store.iter_pairs(store.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
+rows = list(parquet.iter_pairs(parquet.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
 columns = [[getattr(pair, name) for pair in rows] for name in ("id", "lang", "passage_id", "source")]
 data = samplers.index(*map(codes, columns)), Texts(rows)
 kept = Path(sys.argv[2]) / "kept"
@@ -230,7 +230,7 @@ else:
 
 
 def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
-    store.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
+    parquet.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
     run(_SCRIPT, tiny_folder, tmp_path, Path(__file__).parent, count=2)
     learner, curve = fit(tiny_folder, data, steps=6, sampler="parallel", dropout=0.0, negatives=1)
     for rank in range(2):
@@ -287,7 +287,7 @@ def start(folder, work, pairs, **options):
 
 def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sample_pairs, tmp_path):
     pairs = tmp_path / "pairs.parquet"
-    store.write_pairs(pairs, sample_pairs)
+    parquet.write_pairs(pairs, sample_pairs)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     undisturbed = start(tiny_folder, whole, pairs)
     victim = start(tiny_folder, broken, pairs)

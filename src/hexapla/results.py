@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hexapla import bias, store
+from hexapla import bias, parquet, store
 from hexapla.outcomes import Found, Outcomes, outcomes
+from hexapla.parquet import Ragged
 from hexapla.ranking import Ranks
 from hexapla.records import UNFOUND, Mistake
 from hexapla.scoreboard import MEASURES, Scores
-from hexapla.store import Ragged
 
 SCORES, DETAILS, QUESTIONS = "scores.json", "details.json", "questions.parquet"
 
@@ -64,7 +64,7 @@ def made(card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:
 def write(folder: Path, card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:
     """Write the three files, each whole or not at all, the scores last; others in the folder stay."""
     result = made(card, judged)
-    store.write_columns(folder / QUESTIONS, _columns(judged))
+    parquet.write_columns(folder / QUESTIONS, _columns(judged))
     store.write_json(folder / DETAILS, {"model": result.card, "benchmarks": result.benchmarks})
     store.write_json(folder / SCORES, result.scores)
     return result
@@ -83,7 +83,7 @@ def read(folder: Path) -> Result:
                 "`hexapla evaluate --out` writes those of any model"
             )
     scores, details = store.read_json(folder / SCORES), store.read_json(folder / DETAILS)
-    columns = store.read_columns(folder / QUESTIONS)
+    columns = parquet.read_columns(folder / QUESTIONS)
     try:
         ranks = _ranks(columns, details["benchmarks"])
         card, benchmarks = details["model"], details["benchmarks"]
