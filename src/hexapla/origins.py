@@ -4,13 +4,13 @@ Two runs that name the same origin get the same bytes. So the hub wants a commit
 each file; what does not fit is refused by its key in `params.yaml`.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from hexapla.presets import PRESETS
+from hexapla.strict import hint
 
 
 class Origin(NamedTuple):
@@ -60,9 +60,7 @@ def checked(preset: str, origin: Origin) -> Origin:
 
 def _preset(name: str, origin: Origin) -> Origin:
     if not (known := PRESETS.get(name)):
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(PRESETS)}"
-        raise ValueError(f"preset: there is no '{name}'; {hint}")
+        raise ValueError(f"preset: there is no '{name}'; {hint(name, PRESETS)}")
     for key in ("revision", "format"):
         if getattr(origin, key) not in ("", "auto"):
             raise ValueError(f"{key}: the preset brings its own; leave it out")

@@ -28,6 +28,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hexapla"
 
 
+def cached(stage: str, key: str, suffix: str = ".parquet") -> Path:
+    """Where a stage keeps a result; `key` is a hash of all that it depends on, so none is ever changed."""
+    return cache_root() / stage / key[:2] / f"{key}{suffix}"
+
+
 # --- writing ---------------------------------------------------------------------------------
 
 

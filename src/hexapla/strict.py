@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,9 +101,7 @@ def _build_dataclass(kind: type, value: Any, key: str) -> Any:
     prefix = f"{key}." if key else ""
     for name in value:
         if name not in hints:
-            near = difflib.get_close_matches(str(name), hints, n=1)
-            known = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(hints)}"
-            raise ValueError(f"{prefix}{name}: unknown key; {known}")
+            raise ValueError(f"{prefix}{name}: unknown key; {hint(str(name), hints)}")
     for f in dataclasses.fields(kind):
         bare = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if bare and f.name not in value:
@@ -113,6 +111,13 @@ def _build_dataclass(kind: type, value: Any, key: str) -> Any:
         return kind(**built)
     except ValueError as error:
         raise ValueError(f"{prefix}{error}") from None
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What a person may have meant who wrote a name that is not known."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
 
 
 # --- for a section's own checks -----------------------------------------------------------------

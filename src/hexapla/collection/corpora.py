@@ -7,12 +7,12 @@ says what is concluded rather than read. Where no such files were found, the not
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from hexapla.params_data import Source
 from hexapla.records import Mistake
+from hexapla.strict import hint
 
 
 class Corpus(NamedTuple):
@@ -164,9 +164,7 @@ def resolve(source: Source) -> Source:
     if not (name := source.preset):
         return source
     if name not in CORPORA:
-        near = difflib.get_close_matches(name, CORPORA, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(CORPORA)}"
-        raise Mistake(f"collect.sources: preset '{name}' is unknown; {hint}")
+        raise Mistake(f"collect.sources: preset '{name}' is unknown; {hint(name, CORPORA)}")
     corpus = CORPORA[name]
     if not corpus.loadable:
         raise Mistake(f"collect.sources: preset '{name}' can't be loaded: {corpus.note}")

@@ -44,7 +44,7 @@ def folder(source: Source, sample: Path) -> Path | None:
         return None
     own = store.code(sys.modules[__name__])
     key = hashlib.sha256(f"{own} {PART_ROWS} {known}".encode()).hexdigest()
-    return store.cache_root() / "collect" / key[:2] / key
+    return store.cached("collect", key, suffix="")
 
 
 def read(source: Source, sample: Path, folder: Path) -> Gathered:

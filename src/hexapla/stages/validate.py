@@ -122,8 +122,8 @@ def _rows(part: Part) -> Iterator[tuple[Any, ...]]:
 
 
 def _listed(parts: Sequence[Part]) -> Iterator[list[Any]]:
-    for _, _, judged in rounds.each(parts):
-        yield from ([getattr(hit, name) for name in _LISTED] for hit in judged.hits)
+    for part in parts:
+        yield from ([getattr(hit, name) for name in _LISTED] for hit in rounds.hits(part))
 
 
 def _write_kept(parts: Sequence[Part], kept: np.ndarray, folder: Path) -> None:

@@ -1,7 +1,8 @@
-"""Which texts a translation model sees together."""
+"""Texts of any length by a translation model: which sentences it sees together, and what comes of them."""
 
 from collections.abc import Callable, Sequence
 
+from hexapla.translation import passages
 from hexapla.translation.families import Target
 from hexapla.translation.pretrained import Checkpoint
 
@@ -22,23 +23,34 @@ def batches(tokens: Sequence[Sequence[int]], budget: int) -> list[list[int]]:
     return made
 
 
+Generate = Callable[[list[list[int]], int, Target], list[list[int]]]
+"""From a batch of inputs, and the number of tokens that may be written at most, to what a model wrote for
+each, without start and end token."""
+
+
 def translated(
-    checkpoint: Checkpoint,
-    sentences: Sequence[str],
-    target: Target,
-    budget: int,
-    generate: Callable[[list[list[int]], int, Target], list[list[int]]],
-) -> list[str | None]:
-    """For each sentence its translation, or None: too long for the model, or does not come to an end.
+    checkpoint: Checkpoint, texts: Sequence[str], lang: str, budget: int, generate: Generate
+) -> list[tuple[str, ...]]:
+    """For each English text its translation, as `passages.by_sentence` puts it together.
+
+    A text has none if a sentence is too long for the model, or its translation does not come to an end.
 
     Args:
         checkpoint: whose tokenizer is used.
-        sentences: without white space around them.
-        target: how the model is told the language.
+        texts: of any length.
+        lang: the language to translate to, one of the checkpoint's.
         budget: tokens of a batch, padding included.
-        generate: from a batch of inputs and the number of tokens that it may write at most to what it
-            wrote for each, without start and end token.
+        generate: the model.
     """
+    target = checkpoint.targets[lang]
+    return passages.by_sentence(
+        texts, lang, lambda sentences: _sentences(checkpoint, sentences, target, budget, generate)
+    )
+
+
+def _sentences(
+    checkpoint: Checkpoint, sentences: Sequence[str], target: Target, budget: int, generate: Generate
+) -> list[str | None]:
     tokens = checkpoint.encode(sentences, target)
     fitting = [place for place, ids in enumerate(tokens) if len(ids) <= checkpoint.longest]
     made: list[str | None] = [None] * len(tokens)

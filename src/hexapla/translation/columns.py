@@ -139,7 +139,7 @@ def _work(
         _STAGE,
         executors.run(
             translated,
-            list(tasks()) if totals.total() < _LIGHT else tasks(),
+            tasks(),
             executor,
             save=save,
             describe=_STAGE,

@@ -54,12 +54,7 @@ class Compiled:
         self._checkpoint.check(languages)
 
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
-        """A text has no translation if a sentence is too long for the model, or its does not end."""
-        target = self._checkpoint.targets[lang]
-        return passages.by_sentence(texts, lang, lambda sentences: self._sentences(sentences, target))
-
-    def _sentences(self, sentences: list[str], target: Target) -> list[str | None]:
-        return translated(self._checkpoint, sentences, target, self._batch_tokens, self._generate)
+        return translated(self._checkpoint, texts, lang, self._batch_tokens, self._generate)
 
     @cached_property
     def _kind(self) -> str:

@@ -65,7 +65,7 @@ def cut(rows: Iterable[tuple[Bundle, Pair | None]]) -> Iterator[Piece]:
 
 def place(key: str, suffix: str = ".parquet") -> Path:
     """The file that a piece's quality, or its vectors, are kept in."""
-    return store.cache_root() / "quality" / key[:2] / f"{key}{suffix}"
+    return store.cached("quality", key, suffix)
 
 
 def keep(key: str, found: Sequence[Quality]) -> None:

@@ -188,7 +188,7 @@ def _run(
 ) -> None:
     failed = executors.run(
         function,
-        list(tasks) if totals.total() < _LIGHT else tasks,
+        tasks,
         executor,
         save=save,
         unit="rows",

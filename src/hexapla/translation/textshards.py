@@ -106,7 +106,7 @@ def named(*told: object) -> str:
 
 def place(key: str) -> Path:
     """The file that a shard's translations are kept in."""
-    return store.cache_root() / "translate" / key[:2] / f"{key}.parquet"
+    return store.cached("translate", key)
 
 
 def held(file: Path, rows: int) -> bool:

@@ -70,7 +70,7 @@ def gather(folders: Mapping[str, Path]) -> Path:
     named = [f"{name} {store.sha256(folder)}" for name, folder in folders.items()]
     own = store.code(benchmarks, intake, layouts, miracl, store, sys.modules[__name__])
     key = hashlib.sha256("\n".join([own, *named]).encode()).hexdigest()
-    file = store.cache_root() / "validate" / key[:2] / f"{key}.parquet"
+    file = store.cached("validate", key)
     if not file.is_file():
         texts = [
             Text(name, *found) for name, folder in folders.items() for found in dict.fromkeys(_read(folder))

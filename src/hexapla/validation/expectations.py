@@ -24,11 +24,6 @@ class Rule(NamedTuple):
     def column(self) -> str:
         return str(self.arguments["column"])
 
-    @property
-    def expectation(self) -> str:
-        """The kind as Great Expectations writes it in results: expect_column_values_to_be_between."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", self.kind).lower()
-
 
 def alone(
     lang: str, bounds: Mapping[str, float], *, identified: Sequence[str], answer_in_passage: bool

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     @property
     def kept(self) -> Path:
         """Where its verdicts are, with the columns."""
-        return store.cache_root() / "validate" / self.key[:2] / f"{self.key}.parquet"
+        return store.cached("validate", self.key)
 
 
 # --- the first round -------------------------------------------------------------------------------
@@ -97,9 +97,17 @@ def _save(file: Path, judged: Judged) -> None:
 
 
 def load(part: Part) -> Judged:
-    card = store.read_json(part.kept.with_suffix(".json"))
-    groups = [Group(**group) for group in card["groups"]]
-    return Judged(parquet.read_columns(part.kept), groups, [Hit(**hit) for hit in card["hits"]])
+    groups = [Group(**group) for group in _card(part)["groups"]]
+    return Judged(parquet.read_columns(part.kept), groups, hits(part))
+
+
+def hits(part: Part) -> list[Hit]:
+    """Its texts that stand in a benchmark, without the rest of its verdicts."""
+    return [Hit(**hit) for hit in _card(part)["hits"]]
+
+
+def _card(part: Part) -> Any:
+    return store.read_json(part.kept.with_suffix(".json"))
 
 
 # --- the second round ------------------------------------------------------------------------------
