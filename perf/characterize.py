@@ -27,7 +27,9 @@ HASHED = ("models/*/*.safetensors", "reports/results/*/scores.json")
 
 
 def run(*command: str, folder: Path, **more: str) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | more
+    environment = (
+        os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | more
+    )
     subprocess.run(command, cwd=folder, env=environment, check=True, stdout=sys.stderr)
 
 
@@ -39,7 +41,9 @@ def hashes(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="write the lines here, too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from hexapla.params_data import Collect, Source
-from hexapla.stages.collect import collect
+from hexapla.config_data import Collect, Source
+from hexapla.pipeline.collect import collect
 
 WORDS = 50_000
 PASSAGE, QUESTION = 60, 10

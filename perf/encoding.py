@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hexapla import encoder as encoders
-from hexapla import encoding
+from hexapla.modeling import embed
+from hexapla.modeling import encoder as encoders
 
 ROOT = Path(__file__).parent.parent
 XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
@@ -46,7 +46,7 @@ def corpora(folder: Path) -> dict[str, list[str]]:
     return {name: sorted(set(texts)) for name, texts in sets.items()}
 
 
-def ways(encoder: encoders.Encoder, precision: encoding.Precision) -> dict[str, Way]:
+def ways(encoder: encoders.Encoder, precision: embed.Precision) -> dict[str, Way]:
     theirs = {
         f"sentence-transformers, batch {size}": partial(_theirs, encoder, batch_size=size)
         for size in (16, 32, 64)
@@ -61,8 +61,8 @@ def _theirs(encoder: encoders.Encoder, texts: list[str], *, batch_size: int) -> 
     return encoder.encode(texts, "passage", TOKENS, batch_size)
 
 
-def _ours(encoder: encoders.Encoder, texts: list[str], *, precision: encoding.Precision) -> np.ndarray:
-    return encoding.encode(encoder, texts, "passage", TOKENS, precision=precision)
+def _ours(encoder: encoders.Encoder, texts: list[str], *, precision: embed.Precision) -> np.ndarray:
+    return embed.encode(encoder, texts, "passage", TOKENS, precision=precision)
 
 
 class Padding:
@@ -91,7 +91,7 @@ def measured(
     texts: list[str],
     size: int,
     rounds: int,
-    precision: encoding.Precision,
+    precision: embed.Precision,
     clock: Callable[[], float],
 ) -> list[tuple[str, float, float, float, float]]:
     """A row a way: its name, texts a second, ratio to the best peer, lowest cosine, share of padding."""
@@ -140,7 +140,7 @@ def main() -> None:
     if given.cpu_time:
         torch.set_num_threads(1)
     encoder = encoders.load(given.encoder, prompts={"query": "", "passage": ""})
-    precision = encoding.measured_precision(encoder)
+    precision = embed.measured_precision(encoder)
     out = sys.stdout
     out.write(f"{given.encoder} on {encoder.device}, {torch.get_num_threads()} threads, {clock.__name__}\n")
     for name, texts in corpora(given.corpus).items():

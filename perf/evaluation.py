@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from hexapla import benchmarks, encoder, encoding, evaluation, precision, ranking, results, significance
+from hexapla.benchmarks import lareqa
+from hexapla.evaluation import evaluate, ranking, results, statistics
+from hexapla.modeling import embed, encoder, precision
 
 
 def main() -> None:
@@ -45,18 +47,18 @@ def _run(options: argparse.Namespace) -> None:
         return time.perf_counter()
 
     mark = time.perf_counter()
-    task = evaluation.task(options.benchmark.name, options.benchmark)
+    task = evaluate.task(options.benchmark.name, options.benchmark)
     mark = phase("read", mark)
     model = encoder.load(options.model, prompts={})
     mark = phase("load the encoder", mark)
     kind = precision.resolved_precision(model, options.precision)
     mark = phase("choose the precision", mark, kind)
-    if isinstance(task.content, benchmarks.Retrieval):
+    if isinstance(task.content, lareqa.Retrieval):
         ranks = _parallel(task.content, model, kind, phase, mark)
         judged = results.Judgement("lareqa", task.content.languages, 0, 0, {"none": ranks})
     else:
-        settings = evaluation.Settings(96, 256, kind, ["none"])
-        found = evaluation.judge(model, [task], settings, folder=None, name=options.model)
+        settings = evaluate.Settings(96, 256, kind, ["none"])
+        found = evaluate.judge(model, [task], settings, folder=None, name=options.model)
         judged = found.judged[task.name]
         mark = phase("encode and search", mark, f"{judged.candidates:,} passages")
     mark = time.perf_counter()
@@ -64,17 +66,17 @@ def _run(options: argparse.Namespace) -> None:
     mark = phase("measures", mark)
     for setting in result.outcomes[task.name]["none"].values():
         for outcome in setting.values():
-            significance.interval(outcome.sums, outcome.counts)
-            significance.paired(outcome.sums, outcome.sums + np.eye(*outcome.sums.shape), outcome.counts)
+            statistics.interval(outcome.sums, outcome.counts)
+            statistics.paired(outcome.sums, outcome.sums + np.eye(*outcome.sums.shape), outcome.counts)
     phase("an interval and a test of each measure", mark)
     print(tabulate(rows, ["phase", "seconds", "peak GiB so far", ""], disable_numparse=True))
     print(result.scores[task.name]["none"])
 
 
 def _parallel(content, model, kind, phase, mark):  # noqa: ANN001, ANN202 - a part of main
-    questions = encoding.encode(model, [q.text for q in content.questions], "query", 96, precision=kind)
+    questions = embed.encode(model, [q.text for q in content.questions], "query", 96, precision=kind)
     mark = phase("encode questions", mark, f"{len(questions):,}")
-    candidates = encoding.encode(model, content.texts, "passage", 256, precision=kind)
+    candidates = embed.encode(model, content.texts, "passage", 256, precision=kind)
     mark = phase("encode candidates", mark, f"{len(candidates):,}")
     ranks = ranking.rank(content, questions, candidates)
     phase("rank", mark, f"{len(questions):,} x {len(candidates):,}, all settings")

@@ -16,18 +16,18 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import training as beside
 from sentence_transformers import losses
 
-from hexapla import features
-from hexapla.gradcache import Memory
+import training as beside
+from hexapla.modeling import tokenization
+from hexapla.training.gradcache import Memory
 
 
 def measured(given: argparse.Namespace) -> float:
     """GiB, in this process."""
     learner = beside.learner(given)
     settings = beside.Settings(
-        given.tokens, 1, given.precision, Memory(features.budget(learner.device), given.kept_tokens)
+        given.tokens, 1, given.precision, Memory(tokenization.budget(learner.device), given.kept_tokens)
     )
     drawn = beside.Pairs(*beside.pairs(given.corpus, given.batch, 0), given.batch)
     before = _peak(learner.device)

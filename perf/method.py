@@ -22,8 +22,8 @@ from typing import Any
 
 import yaml
 
-from hexapla import parquet, store
-from hexapla.records import Pair
+from hexapla.io import cache, tables
+from hexapla.schema import Pair
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -86,11 +86,11 @@ def main() -> None:
     out = ROOT / "build" / "method" / given.name
     table = out.parent / ("help.parquet" if given.no_sample else "help-and-sample.parquet")
     if not table.is_file():
-        parquet.write_pairs(table, pairs(given.corpus, sample=not given.no_sample))
+        tables.write_pairs(table, pairs(given.corpus, sample=not given.no_sample))
     params = out / "params.yaml"
-    store.write_text(params, yaml.safe_dump(settings(given.set), sort_keys=False))
+    cache.write_text(params, yaml.safe_dump(settings(given.set), sort_keys=False))
     seconds = run(
-        "hexapla.stages.train", "--params", str(params), "--pairs", str(table), "--sampler", given.sampler,
+        "hexapla.pipeline.train", "--params", str(params), "--pairs", str(table), "--sampler", given.sampler,
         "--alpha", given.alpha, "--mixing", given.mixing, "--languages-per-id", given.languages_per_id,
         "--model", str(out / given.name), "--curve", str(out / "curve.csv"),
         "--summary", str(out / "training.json"), "--checkpoints", str(out / "checkpoints"),

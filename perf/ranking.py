@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hexapla import benchmarks, bias, measures, ranking, significance
+from hexapla.benchmarks import lareqa
+from hexapla.evaluation import bias, measures, ranking, statistics
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 IDS, SENTENCES, DIM = 1190, 1183, 384
@@ -35,7 +36,7 @@ SAMPLE = 200
 
 
 class World(NamedTuple):
-    benchmark: benchmarks.Retrieval
+    benchmark: lareqa.Retrieval
     questions: np.ndarray
     candidates: np.ndarray
 
@@ -75,15 +76,15 @@ class Clock:
 def world(vectors: Path | None, folder: Path | None) -> World:
     if vectors is not None and folder is not None:
         held = np.load(vectors)
-        return World(benchmarks.load(folder), held["questions"], held["candidates"])
+        return World(lareqa.load(folder), held["questions"], held["candidates"])
     rng = np.random.default_rng(0)
     answer = rng.integers(SENTENCES, size=IDS)
-    questions: list[benchmarks.Question] = []
-    candidates: list[benchmarks.Candidate] = []
+    questions: list[lareqa.Question] = []
+    candidates: list[lareqa.Candidate] = []
     for lang in LANGUAGES:
         first = len(candidates)
-        questions += [benchmarks.Question(f"q{i}", lang, "", first + int(a)) for i, a in enumerate(answer)]
-        candidates += [benchmarks.Candidate(lang, "", "")] * SENTENCES
+        questions += [lareqa.Question(f"q{i}", lang, "", first + int(a)) for i, a in enumerate(answer)]
+        candidates += [lareqa.Candidate(lang, "", "")] * SENTENCES
 
     def drawn(*shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, DIM), dtype=np.float32)
@@ -94,7 +95,7 @@ def world(vectors: Path | None, folder: Path | None) -> World:
     found = shared + language + meaning + 0.85 * drawn(len(LANGUAGES), SENTENCES)
     sides = [side.reshape(-1, DIM) for side in (asked, found)]
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
-    return World(benchmarks.Retrieval(LANGUAGES, questions, candidates), *sides)
+    return World(lareqa.Retrieval(LANGUAGES, questions, candidates), *sides)
 
 
 def sample(world: World) -> np.ndarray:
@@ -123,8 +124,8 @@ def ours(world: World, clock: Clock) -> Figures:
         cell, shape = cluster * len(ranks.languages) + ranks.asked, (len(clusters), len(ranks.languages))
         sums = np.bincount(cell, values["map"], minlength=shape[0] * shape[1]).reshape(shape)
         counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-        significance.interval(sums, counts)
-        significance.paired(sums, sums[::-1], counts)
+        statistics.interval(sums, counts)
+        statistics.paired(sums, sums[::-1], counts)
     return Figures(len(ranks.ids), float(values["map20"].mean()), float(values["map"][sample(world)].mean()))
 
 

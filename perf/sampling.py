@@ -25,8 +25,8 @@ import psutil
 import torch
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
-from hexapla import samplers
-from hexapla.samplers import Codes, Plan
+from hexapla.training import samplers
+from hexapla.training.samplers import Codes, Plan
 
 BATCH = 1024
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "ru", "th", "zh")

@@ -1,4 +1,4 @@
-"""Exact search: peak memory and speed of hexapla.search beside one FAISS index that holds everything.
+"""Exact search: peak memory and speed of hexapla.evaluation.search beside one FAISS index that holds everything.
 
     python perf/search.py [small] [large]      # passages; 200,000 and 2,000,000 when left out
 
@@ -57,7 +57,7 @@ class Shards:
 
 
 def streamed(queries: np.ndarray, shards: Shards) -> np.ndarray:
-    from hexapla import search
+    from hexapla.evaluation import search
 
     return search.top_k(queries, shards, K).positions
 
@@ -74,13 +74,13 @@ def whole(queries: np.ndarray, shards: Shards) -> np.ndarray:
     return index.search(queries, K)[1]
 
 
-SEARCHES = {"hexapla.search, streamed": streamed, "faiss.IndexFlatIP, all in memory": whole}
+SEARCHES = {"hexapla.evaluation.search, streamed": streamed, "faiss.IndexFlatIP, all in memory": whole}
 
 
 def measured(name: str, size: int) -> Run:
     import faiss  # noqa: F401 - part of the base
 
-    from hexapla import search  # noqa: F401
+    from hexapla.evaluation import search  # noqa: F401
 
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     queries, shards = vectors(0, QUERIES), Shards(size)

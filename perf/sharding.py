@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hexapla import firsts, parquet
-from hexapla.execution import executors
-from hexapla.execution.executors import Task
-from hexapla.params_data import Executor
+from hexapla.config_data import Executor
+from hexapla.io import hashing, tables
+from hexapla.parallel import executors
+from hexapla.parallel.executors import Task
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "pairs" / "en.jsonl"
 ROUNDS = 3
@@ -69,13 +69,13 @@ def kept(given: list[list[str]], seconds: float, workers: int) -> np.ndarray:
 
     def tasks() -> Iterator[Task]:
         for texts in given:
-            key = firsts.digests(["\n".join(texts)]).tobytes().hex()
+            key = hashing.digests(["\n".join(texts)]).tobytes().hex()
             yield Task(key, "de", (texts, seconds), len(texts))
 
     with tempfile.TemporaryDirectory() as folder:
 
         def save(task: Task, found: list[str]) -> None:
-            parquet.write_columns(Path(folder) / task.key[:2] / f"{task.key}.parquet", {"text": found})
+            tables.write_columns(Path(folder) / task.key[:2] / f"{task.key}.parquet", {"text": found})
             ends.append(now())
 
         failures = executors.run(engine, tasks(), Executor(workers=workers), save=save, on_gpu=False)

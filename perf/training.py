@@ -30,12 +30,14 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from hexapla import adaptation, features, samplers, training
-from hexapla import encoder as encoders
-from hexapla.checkpoints import Checkpoints
-from hexapla.gradcache import Memory, Objective
-from hexapla.inputs import Lengths
-from hexapla.schedules import Schedule
+from hexapla.modeling import adapters, tokenization
+from hexapla.modeling import encoder as encoders
+from hexapla.training import samplers
+from hexapla.training import trainer as training
+from hexapla.training.checkpoints import Checkpoints
+from hexapla.training.gradcache import Memory, Objective
+from hexapla.training.inputs import Lengths
+from hexapla.training.schedules import Schedule
 
 ROOT = Path(__file__).parent.parent
 HELP = ROOT.parent / "shared" / "corpora" / "help-parallel.jsonl.gz"
@@ -178,7 +180,7 @@ def theirs(
 def ways(given: argparse.Namespace) -> dict[str, Callable[[encoders.Encoder, Pairs], Window]]:
     """The peers first."""
     scale = 1 / TEMPERATURE
-    tokens = given.forward_tokens or features.budget(
+    tokens = given.forward_tokens or tokenization.budget(
         torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )
     found: dict[str, Callable[[encoders.Encoder, Pairs], Window]] = {}
@@ -223,7 +225,7 @@ def run(given: argparse.Namespace) -> None:
 
 def learner(given: argparse.Namespace) -> encoders.Encoder:
     learner = encoders.load(given.encoder, prompts={"query": "query: ", "passage": "passage: "})
-    adaptation.freeze(learner, embeddings=True, layers=0)
+    adapters.freeze(learner, embeddings=True, layers=0)
     if given.curve:
         for module in learner.model.modules():
             if isinstance(module, torch.nn.Dropout):

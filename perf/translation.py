@@ -25,12 +25,12 @@ import sentencepiece
 import torch
 import transformers
 
-from hexapla import intake, store
-from hexapla.translation.apertium import Apertium
-from hexapla.translation.batching import batches
-from hexapla.translation.compiled import Compiled
-from hexapla.translation.families import Target
-from hexapla.translation.machine import Machine
+from hexapla.data.translate.apertium import Apertium
+from hexapla.data.translate.batching import batches
+from hexapla.data.translate.compiled import Compiled
+from hexapla.data.translate.families import Target
+from hexapla.data.translate.machine import Machine
+from hexapla.io import cache, readers
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "pairs" / "en.jsonl"
 VOCABULARY = 128112
@@ -54,7 +54,7 @@ def main() -> None:
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"
     logging.basicConfig(level=logging.WARNING)
-    rows = (row for _, row in intake.read_rows(SAMPLE, "jsonl"))
+    rows = (row for _, row in readers.read_rows(SAMPLE, "jsonl"))
     texts = [part for row in rows for part in re.split(r"(?<=[.!?]) ", row["passage"]) if part]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HEXAPLA_CACHE"] = f"{folder}/cache"
@@ -78,7 +78,7 @@ def random_model(folder: Path, texts: list[str], size: str) -> Path:
     known = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sentencepiece.bpe.model"))
     pieces = [known.id_to_piece(number) for number in range(3, known.get_piece_size())]
     names = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *pieces])
-    store.write_json(folder / "vocab.json", {name: number for number, name in enumerate(names)})
+    cache.write_json(folder / "vocab.json", {name: number for number, name in enumerate(names)})
     sides = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in
              (("layers", layers), ("attention_heads", heads), ("ffn_dim", inner))}  # fmt: skip
     torch.manual_seed(0)

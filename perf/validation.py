@@ -22,11 +22,11 @@ from typing import Any
 
 import psutil
 
-from hexapla import parquet, store
-from hexapla.params import Benchmark
-from hexapla.params_data import Executor, Validate
-from hexapla.records import QUALITY_COLUMNS
-from hexapla.stages.validate import validate
+from hexapla.config import Benchmark
+from hexapla.config_data import Executor, Validate
+from hexapla.io import cache, tables
+from hexapla.pipeline.validate import validate
+from hexapla.schema import QUALITY_COLUMNS
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 LANGUAGES = ("en", "de", "es", "zh", "ru", "ar", "hi", "th", "tr", "vi")
@@ -39,13 +39,13 @@ def table(folder: Path, rows: int, languages: int) -> None:
     langs = LANGUAGES[:languages]
     ids = -(-rows // len(langs))
     for number, lang in enumerate(langs):
-        parquet.write_parts(folder, f"{number:02d}-{lang}-00-perf", _rows(lang, ids), QUALITY_COLUMNS)
+        tables.write_parts(folder, f"{number:02d}-{lang}-00-perf", _rows(lang, ids), QUALITY_COLUMNS)
 
 
 def _rows(lang: str, count: int) -> Iterator[tuple[Any, ...]]:
     lines = (SAMPLE / "pairs" / f"{lang}.jsonl").read_text(encoding="utf-8").splitlines()
     known = [json.loads(line) for line in lines]
-    tree = store.read_json(SAMPLE / "benchmark" / f"{lang}.json")
+    tree = cache.read_json(SAMPLE / "benchmark" / f"{lang}.json")
     leak = tree["data"][0]["paragraphs"][0]["context"]
     rng = random.Random(lang)  # noqa: S311 - nothing secret
     english = lang == "en"
@@ -131,7 +131,7 @@ def main() -> None:
             (folder / "benchmarks").mkdir()
             (folder / "benchmarks" / "sample").symlink_to((SAMPLE / "benchmark").resolve())
             seconds, peak = measured(folder)
-            told = store.read_json(folder / "summary.json")
+            told = cache.read_json(folder / "summary.json")
         figures = f"{seconds:.0f} | {told['rows'] / seconds:,.0f} | {peak:.2f} | {told['kept_share']:.1%}"
         sys.stdout.write(f"| {told['rows']:,} | {figures} |\n")
         sys.stdout.flush()

@@ -99,8 +99,8 @@ def alive(pid):
 
 def main(folder):
     """A program with two workers at long tasks, to be ended from outside."""
-    from hexapla.execution import executors
-    from hexapla.params_data import Executor
+    from hexapla.config_data import Executor
+    from hexapla.parallel import executors
 
     tasks = [executors.Task(str(number), "", (folder, number), 1) for number in range(4)]
     executors.run(slow, tasks, Executor(workers=2), save=lambda *_: None, on_gpu=False)

@@ -32,7 +32,7 @@ def sample(lang):
 @pytest.fixture(scope="session")
 def sample_pairs():
     """A slice of the sample as the rows of a parallel table: 40 ids in 3 languages."""
-    from hexapla.records import Pair
+    from hexapla.schema import Pair
 
     english = sample("en")[:40]
     return [

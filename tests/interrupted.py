@@ -17,11 +17,12 @@ from unittest import mock
 
 import numpy as np
 
-from hexapla import parquet, tracking
-from hexapla.params_data import Executor, Translate
-from hexapla.records import ORIGINAL, Pair
-from hexapla.stages import translate as stage
-from hexapla.translation import engines, pieces, ratings
+from hexapla import tracking
+from hexapla.config_data import Executor, Translate
+from hexapla.data.translate import engines, pieces, ratings
+from hexapla.io import tables
+from hexapla.pipeline import translate as stage
+from hexapla.schema import ORIGINAL, Pair
 
 
 class Shouting:
@@ -100,7 +101,7 @@ def run(folder: Path) -> None:
         mock.patch.object(engines, "engine", return_value=made),
         mock.patch.object(engines, "check"),
         mock.patch.object(pieces, "PAIRS", 5),
-        mock.patch.dict(sys.modules, {"hexapla.translation.nearness": letters(folder / "log")}),
+        mock.patch.dict(sys.modules, {"hexapla.data.translate.nearness": letters(folder / "log")}),
         mock.patch.object(tracking, "run", return_value=nullcontext(mock.MagicMock())),
     ):
         stage.translate(
@@ -124,7 +125,7 @@ def wait(folder: Path, kill: int, chance: random.Random) -> None:
 
 def main(folder: Path, kills: int) -> None:
     for number in range(4):
-        parquet.write_pairs(folder / "raw" / f"{number:02d}-x-00000.parquet", pairs(20, number * 19))
+        tables.write_pairs(folder / "raw" / f"{number:02d}-x-00000.parquet", pairs(20, number * 19))
     for lang in ("en", "de", "es"):
         ratings._identifier(lang)  # loaded before the forks
     chance = random.Random(13)

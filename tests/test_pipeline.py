@@ -10,7 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from conftest import ROOT
-from hexapla import cli
+from hexapla.cli import app
 
 UNTRACKED = {".checkpoints"}
 
@@ -36,7 +36,7 @@ def function_of(command):
     """The stage's module, function and arguments, whether it is launched or simply run."""
     words = shlex.split(command)
     words = words[words.index("-m") + 1 :]
-    if words[0] == "hexapla.launch":
+    if words[0] == "hexapla.parallel.launch":
         assert (ROOT / "configs" / "accelerate" / f"{words[1]}.yaml").is_file()
         words = words[2:]
     module, *arguments = words
@@ -47,7 +47,7 @@ def function_of(command):
 def test_deps_are_the_modules_that_the_stage_imports(name):
     command, deps, _, _ = STAGES[name]
     module, _, _ = function_of(command)
-    imported = {module, *GRAPH.find_upstream_modules(module)} - {"hexapla", "hexapla.stages"}
+    imported = {module, *GRAPH.find_upstream_modules(module)} - {"hexapla", "hexapla.pipeline"}
     files = {f"src/{each.replace('.', '/')}.py" for each in imported}
     assert {dep for dep in deps if dep.startswith("src/")} == files
 
@@ -55,7 +55,7 @@ def test_deps_are_the_modules_that_the_stage_imports(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_arguments_that_the_stage_reads(name):
     command, _, params, _ = STAGES[name]
-    assert params == set(cli.from_params(function_of(command)[1]))
+    assert params == set(app.from_params(function_of(command)[1]))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -63,7 +63,7 @@ def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
     command, deps, _, outs = STAGES[name]
     assert command.startswith("PYTHONPATH=src python -m hexapla.")
     _, function, argv = function_of(command)
-    flags = vars(cli.parser(function).parse_args(argv))
+    flags = vars(app.parser(function).parse_args(argv))
     known = deps | outs
     for value in flags.values():
         if isinstance(value, Path) and value.name != "params.yaml" and value.parts[0] not in UNTRACKED:
@@ -87,5 +87,13 @@ def test_a_section_of_params_is_named_after_its_stage():
 def test_importing_the_pure_modules_loads_nothing_heavy():
     heavy = {"torch", "transformers", "faiss", "mlflow"}
     external = grimp.build_graph("hexapla", include_external_packages=True)
-    for name in ("records", "strict", "params", "store", "samplers", "measures", "bias"):
+    for name in (
+        "schema",
+        "strict",
+        "config",
+        "io.cache",
+        "training.samplers",
+        "evaluation.measures",
+        "evaluation.bias",
+    ):
         assert not heavy & external.find_upstream_modules(f"hexapla.{name}"), name

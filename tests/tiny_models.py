@@ -11,7 +11,7 @@ import sentencepiece
 import torch
 import transformers
 
-from hexapla import store
+from hexapla.io import cache
 
 EN = ["the cat sleeps", "the dog runs", "a bird sings", "the cat runs at night", "a dog sleeps", "one bird"]
 TAUGHT = {
@@ -46,7 +46,7 @@ def pieces(folder: Path, name: str, texts: list[str], kind: str, *marks: str) ->
 
 
 def save_vocabulary(folder: Path, *names: str) -> int:
-    store.write_json(folder / "vocab.json", {name: i for i, name in enumerate(dict.fromkeys(names))})
+    cache.write_json(folder / "vocab.json", {name: i for i, name in enumerate(dict.fromkeys(names))})
     return len(set(names))
 
 
@@ -59,7 +59,7 @@ ALL = [*EN, *TAUGHT["de"], *TAUGHT["es"]]
 def marian(folder: Path) -> tuple[transformers.PreTrainedModel, object]:
     both = [*pieces(folder, "source.spm", EN, "unigram"), *pieces(folder, "target.spm", ALL[6:], "unigram")]
     size = save_vocabulary(folder, "</s>", "<unk>", *both, ">>deu<<", ">>spa<<", "<pad>")
-    store.write_json(folder / "tokenizer_config.json", {"source_lang": "en", "target_lang": "gmw"})
+    cache.write_json(folder / "tokenizer_config.json", {"source_lang": "en", "target_lang": "gmw"})
     config = transformers.MarianConfig(
         vocab_size=size, pad_token_id=size - 1, decoder_start_token_id=size - 1, eos_token_id=0,
         forced_eos_token_id=0, scale_embedding=True, **SIZES,

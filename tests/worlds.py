@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from hexapla import results
-from hexapla.outcomes import Outcome
-from hexapla.ranking import Ranks
-from hexapla.results import Judgement, Result
-from hexapla.scoreboard import JUDGED, MEASURES
-from hexapla.tables import Model
+from hexapla.evaluation import results
+from hexapla.evaluation.per_query import Outcome
+from hexapla.evaluation.ranking import Ranks
+from hexapla.evaluation.results import Judgement, Result
+from hexapla.evaluation.scoreboard import JUDGED, MEASURES
+from hexapla.reporting.result_tables import Model
 
 LANGUAGES = ("de", "en", "zh")
 QUESTIONS = 20

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from hexapla import cli
+from hexapla.cli import app
 
 COMMANDS = {
     "evaluate": "judge any model on any benchmark",
@@ -26,8 +26,8 @@ def main() -> None:
         print(usage if asked else f"hexapla: no command '{name}'; there are: {', '.join(COMMANDS)}",
               file=sys.stdout if asked else sys.stderr)  # fmt: skip
         sys.exit(0 if asked else 2)
-    module = importlib.import_module(f"hexapla.commands.{name}")
-    cli.run(getattr(module, name), sys.argv[2:])
+    module = importlib.import_module(f"hexapla.cli.{name}")
+    app.run(getattr(module, name), sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -13,25 +13,25 @@ from typing import Any, Literal
 
 import yaml
 
-from hexapla.records import Mistake
+from hexapla.schema import UserError
 
 
 def load(path: Path, kind: type) -> Any:
     """The file as an instance of the dataclass `kind`, whose own checks raise ValueError("key: why").
 
     Raises:
-        Mistake: the file is missing, is not YAML, or does not fit.
+        UserError: the file is missing, is not YAML, or does not fit.
     """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
-        raise Mistake(f"{path}: not found; run from the repository's root") from None
+        raise UserError(f"{path}: not found; run from the repository's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Mistake(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         return _build(kind, tree, "")
     except ValueError as error:
-        raise Mistake(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
 
 
 class _Loader(yaml.SafeLoader):

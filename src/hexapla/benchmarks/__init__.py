@@ -1,0 +1,1 @@
+"""Retrieval benchmarks: known ones and where they lie; the LAReQA and MIRACL formats."""

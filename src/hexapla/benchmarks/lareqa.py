@@ -1,0 +1,241 @@
+"""Benchmarks in LAReQA format (Roy et al. 2020, arXiv 2004.05484): XQuAD-R, MLQA-R, the sample.
+
+A folder of `<lang>.json` files: SQuAD's JSON with `sentences` and `sentence_breaks` ([start, end]
+offsets into the context) for each paragraph. Every sentence is a candidate, equal ones too; the
+relevant one holds the start of the answer. The question's id is the key across languages.
+
+What can't be judged is refused. Published files have slips, though: in XQuAD-R's Turkish, two of 1,167
+sentences are not what stands between their breaks. So up to `SLIPS` of a file's sentences, or answers,
+may differ from the context; their number is logged.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hexapla.io import cache
+from hexapla.schema import UserError
+from hexapla.text.languages import SCRIPTS, base
+
+_log = logging.getLogger(__name__)
+
+SLIPS = 0.01
+"""The share of a file's sentences, or answers, that may not stand where their offsets say."""
+
+_MIRACL = re.compile(r"miracl-(corpus-)?v1\.0-[a-z]{2,3}|[a-z]{2,3}-(corpus|queries|qrels)")
+
+# ISO 639-1. `SCRIPTS` has fewer, and some of three letters.
+_ISO = (
+    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv "
+    "dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie "
+    "ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv "
+    "mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm "
+    "rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts "
+    "tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
+)
+_KNOWN = SCRIPTS.keys() | set(_ISO.split())
+
+
+class Question(NamedTuple):
+    id: str
+    lang: str
+    text: str
+    candidate: int
+    """Position of the relevant sentence of its own paragraph in `Retrieval.candidates`."""
+
+
+class Candidate(NamedTuple):
+    lang: str
+    text: str
+    context: str
+
+
+class Retrieval(NamedTuple):
+    """A parallel retrieval benchmark: every question and every candidate of all languages.
+
+    The order (language, then file order) is the tie-break between candidates of equal score.
+    """
+
+    languages: tuple[str, ...]
+    questions: list[Question]
+    candidates: list[Candidate]
+    candidate_text: str = "sentence"
+
+    @property
+    def relevant(self) -> dict[str, list[int]]:
+        """Per question id, the relevant candidates in all languages."""
+        found: dict[str, list[int]] = {}
+        for question in self.questions:
+            found.setdefault(question.id, []).append(question.candidate)
+        return found
+
+    @property
+    def texts(self) -> list[str] | list[tuple[str, str]]:
+        """What is encoded of a candidate: its sentence; or (sentence, context), as in LAReQA's baselines."""
+        if self.candidate_text == "sentence":
+            return [candidate.text for candidate in self.candidates]
+        return [(candidate.text, candidate.context) for candidate in self.candidates]
+
+
+def detect(path: Path) -> str:
+    """`lareqa` or `miracl`, by what the folder holds.
+
+    Raises:
+        UserError: no such folder, or it holds neither or both.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such benchmark folder")
+    judged = any(entry.is_dir() and _MIRACL.fullmatch(entry.name) for entry in path.iterdir())
+    parallel = any(base(file.stem) in _KNOWN for file in path.glob("*.json"))
+    if judged and parallel:
+        raise UserError(f"{path}: holds <lang>.json files and MIRACL's folders; put one of the two elsewhere")
+    if judged or parallel:
+        return "miracl" if judged else "lareqa"
+    raise UserError(
+        f"{path}: no benchmark; looked for <lang>.json (LAReQA format), "
+        "and for folders miracl-v1.0-<lang> or <lang>-corpus (MIRACL format)"
+    )
+
+
+def files(path: Path, languages: Sequence[str] = ()) -> dict[str, Path]:
+    """The benchmark's files by language, sorted; those of `languages` in their order when given.
+
+    What is no JSON (a licence, a README) may lie beside them.
+
+    Raises:
+        UserError: the folder or a language is missing, or a JSON file is not named after a language.
+    """
+    if not path.is_dir():
+        raise UserError(f"{path}: no such benchmark folder")
+    found = {file.stem: file for file in sorted(path.glob("*.json"))}
+    for lang, file in found.items():
+        if base(lang) not in _KNOWN:
+            raise UserError(
+                f"{file}: '{lang}' is no language code, and a benchmark's JSON files are <lang>.json each; "
+                "rename it or put it elsewhere"
+            )
+    if not found:
+        raise UserError(f"{path}: holds no <lang>.json files")
+    for lang in languages:
+        if lang not in found:
+            raise UserError(f"{path}: language '{lang}' is missing; it holds {', '.join(found)}")
+    return {lang: found[lang] for lang in languages} if languages else found
+
+
+def load(path: Path, languages: Sequence[str] = (), *, candidate_text: str = "sentence") -> Retrieval:
+    """Read the languages of a folder; all that it has when none are named.
+
+    Args:
+        path: the folder.
+        languages: which to read, in this order.
+        candidate_text: `sentence`, or `sentence_in_context`; see `Retrieval.texts`.
+
+    Raises:
+        UserError: the folder or a language is missing, or a file does not fit the format; the
+            message names file and question.
+    """
+    chosen = files(path, languages)
+    questions: list[Question] = []
+    candidates: list[Candidate] = []
+    for lang, file in chosen.items():
+        before = len(questions)
+        slips = _Slips([], [])
+        tree, where = cache.read_json(file), "its articles"
+        try:
+            for number, paragraph in enumerate(_paragraphs(tree), 1):
+                where = f"paragraph {number}"
+                _read_paragraph(paragraph, where, lang, questions, candidates, slips)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise UserError(f"{file}: {where}: not LAReQA format, {type(error).__name__}: {error}") from None
+        except ValueError as error:
+            raise UserError(f"{file}: {error}") from None
+        if len(questions) == before:
+            raise UserError(f"{file}: holds no questions; leave the language out, or fetch the file again")
+        _refuse_twins(file, questions[before:])
+        _weigh(file, "sentences", slips.sentences, sum(one.lang == lang for one in candidates))
+        _weigh(file, "answers", slips.answers, len(questions) - before)
+    read = Retrieval(tuple(chosen), questions, candidates, candidate_text)
+    if len(chosen) > 1 and max(map(len, read.relevant.values())) == 1:
+        _log.warning("%s: no question stands in two languages, so only monolingual figures make sense", path)
+    return read
+
+
+class _Slips(NamedTuple):
+    """Where a text is not what stands at its offsets."""
+
+    sentences: list[str]
+    answers: list[str]
+
+
+def _paragraphs(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [paragraph for article in tree["data"] for paragraph in article["paragraphs"]]
+
+
+def _read_paragraph(
+    paragraph: dict[str, Any],
+    where: str,
+    lang: str,
+    questions: list[Question],
+    candidates: list[Candidate],
+    slips: _Slips,
+) -> None:
+    context, breaks = paragraph["context"], paragraph["sentence_breaks"]
+    if len(breaks) != len(paragraph["sentences"]):
+        raise ValueError(
+            f"{where}: {len(breaks)} sentence_breaks for {len(paragraph['sentences'])} sentences"
+        )
+    first, end = len(candidates), 0
+    for (low, high), text in zip(breaks, paragraph["sentences"], strict=True):
+        if not text.strip():
+            raise ValueError(f"{where}: a sentence is empty (sentence_breaks {low}, {high})")
+        if not end <= low < high <= len(context):
+            raise ValueError(
+                f"{where}: sentence_breaks {low}, {high} are out of order or beyond the context's "
+                f"{len(context)} characters"
+            )
+        if context[low:high].strip() != text.strip():
+            slips.sentences.append(f"{where}: '{_short(text)}' is not what stands at {low}, {high}")
+        candidates.append(Candidate(lang, text, context))
+        end = high
+    questions.extend(_question(qa, context, breaks, lang, first, slips) for qa in paragraph["qas"])
+
+
+def _question(
+    qa: dict[str, Any], context: str, breaks: Sequence[Sequence[int]], lang: str, first: int, slips: _Slips
+) -> Question:
+    answer = qa["answers"][0]
+    start = answer["answer_start"]
+    if not qa["question"].strip():
+        raise ValueError(f"question {qa['id']}: its text is empty")
+    held = [i for i, (low, high) in enumerate(breaks) if low <= start < high]
+    if len(held) != 1:
+        raise ValueError(f"question {qa['id']}: answer_start {start} lies in {len(held)} sentences, not 1")
+    if not context.startswith(answer["text"], start):
+        slips.answers.append(f"question {qa['id']}: '{_short(answer['text'])}' does not stand at {start}")
+    return Question(str(qa["id"]), lang, qa["question"], first + held[0])
+
+
+def _weigh(file: Path, what: str, slips: list[str], count: int) -> None:
+    if len(slips) > SLIPS * count:
+        raise UserError(
+            f"{file}: {slips[0]}; so it is for {len(slips)} of {count} {what}. Offsets count the context's "
+            "characters (not bytes), from 0"
+        )
+    if slips:
+        _log.warning(
+            "%s: %d of %d %s differ from the context, first: %s", file, len(slips), count, what, slips[0]
+        )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _refuse_twins(file: Path, questions: Sequence[Question]) -> None:
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise UserError(f"{file}: question id '{question.id}' stands twice")
+        seen.add(question.id)

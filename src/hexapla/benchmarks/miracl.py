@@ -1,0 +1,245 @@
+"""Benchmarks in MIRACL format (Zhang et al. 2023, arXiv 2210.09984): a language's corpus, TREC judgements.
+
+Two layouts, told apart by their folders:
+
+- as published: `miracl-corpus-v1.0-<lang>/docs-*.jsonl.gz` (docid, title, text), and under
+  `miracl-v1.0-<lang>/` the files `topics/topics.miracl-v1.0-<lang>-<split>.tsv` (id, text) and
+  `qrels/qrels.miracl-v1.0-<lang>-<split>.tsv` (topic, Q0, docid, grade);
+- MTEB's mirrors on the hub (MIRACLRetrieval, MIRACLRetrievalHardNegatives): Parquet in
+  `<lang>-corpus/` (_id or id, title, text), `<lang>-queries/` (_id or id, text) and `<lang>-qrels/`
+  (query-id, corpus-id, score), a file's name beginning with its split.
+
+A corpus has up to 33 million passages, so it is streamed: topics and judgements are held, passages
+never. A passage's text is its title and its text with a space between, as MTEB does it, so that
+figures can be set beside those of its leaderboard.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hexapla.benchmarks import miracl_files
+from hexapla.benchmarks.miracl_files import languages as languages
+from hexapla.schema import UNFOUND, UserError
+
+_log = logging.getLogger(__name__)
+
+_WHOLE = re.compile(r"-?[0-9]+(?:\.0+)?")
+
+
+class Topic(NamedTuple):
+    id: str
+    text: str
+
+
+class Passage(NamedTuple):
+    id: str
+    text: str
+    where: str
+    """File and line, or file and row."""
+
+
+class Judged(NamedTuple):
+    """One language of a benchmark: its topics, what is relevant for them, and where its passages lie."""
+
+    lang: str
+    topics: list[Topic]
+    """Those that have a relevant passage, in the file's order."""
+    relevant: dict[str, dict[str, int]]
+    """By topic, then by passage: the grade, 1 or more; in the order of the judgements."""
+    skipped_topics: int
+    """Topics without a relevant passage; no measure can say anything about them."""
+    folder: Path
+    corpus: tuple[Path, ...]
+    """The corpus' files, in their natural order: docs-10 after docs-2."""
+
+
+# --- topics and judgements -----------------------------------------------------------------------
+
+
+def load(folder: Path, lang: str, split: str = "dev") -> Judged:
+    """Read topics and judgements of a language, and find its corpus; `passages` reads that.
+
+    Raises:
+        UserError: folder, language, split or a file is missing, or a line does not fit; the message
+            names file and line.
+    """
+    topics_from, judgements_from, corpus = miracl_files.files(folder, lang, split)
+    texts: dict[str, str] = {}
+    for where, topic, text in _topics(topics_from):
+        if topic in texts:
+            raise UserError(f"{where}: topic '{topic}' stands twice; leave one out")
+        texts[topic] = text
+    if not texts:
+        raise UserError(f"{topics_from[0]}: holds no topics")
+    judged: dict[str, dict[str, int]] = {}
+    for where, topic, passage, grade in _judgements(judgements_from):
+        if judged.setdefault(topic, {}).setdefault(passage, grade) != grade:
+            raise UserError(f"{where}: passage '{passage}' has two grades for topic '{topic}'; keep one")
+    if strangers := [topic for topic in judged if topic not in texts]:
+        _log.warning(
+            "%s: judgements for %d topics that do not exist, '%s' for one, are left out",
+            judgements_from[0], len(strangers), strangers[0],
+        )  # fmt: skip
+    kept = {t: {p: g for p, g in judged.get(t, {}).items() if g > 0} for t in texts}
+    topics = [Topic(t, text) for t, text in texts.items() if kept[t]]
+    skipped = len(texts) - len(topics)
+    if not topics:
+        raise UserError(f"{judgements_from[0]}: no topic has a relevant passage (a grade above 0)")
+    if skipped:
+        _log.warning("%s: %d topics have no relevant passage and are left out", topics_from[0], skipped)
+    return Judged(lang, topics, {t.id: kept[t.id] for t in topics}, skipped, folder, corpus)
+
+
+def _topics(files: Iterable[Path]) -> Iterator[tuple[str, str, str]]:
+    for where, row in miracl_files.rows(files, ("id", "text"), "\t"):
+        yield where, miracl_files.identifier(where, row), miracl_files.text(where, row, "text", required=True)
+
+
+def _judgements(files: Iterable[Path]) -> Iterator[tuple[str, str, str, int]]:
+    for where, row in miracl_files.rows(files, ("query-id", "Q0", "corpus-id", "score"), None):
+        grade = str(miracl_files.value(where, row, "score"))
+        # The mirror may hold a float.
+        if not _WHOLE.fullmatch(grade):
+            raise UserError(f"{where}: the grade is '{grade}', wants a whole number")
+        yield (
+            where,
+            miracl_files.identifier(where, row, "query-id"),
+            miracl_files.identifier(where, row, "corpus-id"),
+            int(float(grade)),
+        )
+
+
+# --- passages ------------------------------------------------------------------------------------
+
+
+def passages(judged: Judged) -> Iterator[Passage]:
+    """The corpus in file order, one at a time.
+
+    A passage may lack title or text, not both.
+
+    Raises:
+        UserError: a file is broken or truncated, a row lacks a column or has no text, or there is none.
+    """
+    count = 0
+    for where, row in miracl_files.rows(judged.corpus):
+        title, text = (miracl_files.text(where, row, column) for column in ("title", "text"))
+        whole = f"{title} {text}".strip() if title else text.strip()
+        if not whole:
+            raise UserError(f"{where}: both title and text are empty; fill one or leave the passage out")
+        count += 1
+        yield Passage(miracl_files.identifier(where, row), whole, where)
+    if not count:
+        raise UserError(f"{judged.corpus[0].parent}: the corpus is empty")
+
+
+def batches(stream: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
+    rest = iter(stream)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+class Ids:
+    """What must be remembered of a corpus that streams by: 8 bytes a passage, 16 while runs merge.
+
+    A passage is its position in the stream, which is what a search gives; ids are kept of relevant
+    ones only. Of the others there is a 64-bit hash, in sorted runs that double like a binary counter,
+    to find ids that stand twice. Where a hash is met again the corpus is read once more, so two ids
+    that merely share a hash (chance 3e-5 with 33 million passages) are told apart.
+    """
+
+    def __init__(self, judged: Judged) -> None:
+        self.count = 0
+        self.positions: dict[str, int] = {}
+        """Of the relevant passages that were met."""
+        self._judged = judged
+        self._wanted = {passage for each in judged.relevant.values() for passage in each}
+        self._runs: list[np.ndarray] = []
+
+    def add(self, batch: Sequence[Passage]) -> None:
+        """Take the next passages of the stream; batches of a thousand and more are quick.
+
+        Raises:
+            UserError: a passage's id stood before; the message names both places.
+        """
+        digests = b"".join(hashlib.blake2b(p.id.encode(), digest_size=8).digest() for p in batch)
+        hashes = np.frombuffer(digests, dtype=np.uint64)
+        met = np.ones(len(hashes), dtype=np.bool_)
+        met[np.unique(hashes, return_index=True)[1]] = False
+        for run in self._runs:
+            met |= run[np.minimum(np.searchsorted(run, hashes), len(run) - 1)] == hashes
+        for again in np.flatnonzero(met).tolist():
+            self._refuse_twin(batch[again])
+        for number, passage in enumerate(batch, self.count):
+            if passage.id in self._wanted:
+                self.positions[passage.id] = number
+        self.count += len(batch)
+        run = np.sort(hashes)
+        while self._runs and len(self._runs[-1]) <= len(run):
+            run = np.sort(np.concatenate([self._runs.pop(), run]), kind="stable")
+        self._runs.append(run)
+
+    def _refuse_twin(self, passage: Passage) -> None:
+        before = next(other.where for other in passages(self._judged) if other.id == passage.id)
+        if before != passage.where:
+            raise UserError(
+                f"{passage.where}: passage id '{passage.id}' stands twice, first at {before}; "
+                "two candidates with one id can't be judged, leave one out"
+            )
+
+    def missing(self) -> list[str]:
+        """Relevant passages that the whole corpus did not have; warns when there are any.
+
+        They stay relevant and are never found, as in TREC: leaving them out would raise the figures.
+        """
+        lost = sorted(self._wanted - self.positions.keys())
+        if lost:
+            _log.warning(
+                "%s (%s): of %d relevant passages %d are not in the corpus, '%s' for one: never found",
+                self._judged.folder, self._judged.lang, len(self._wanted), len(lost), lost[0],
+            )  # fmt: skip
+        return lost
+
+
+def survey(judged: Judged) -> Ids:
+    """Read the whole corpus once, so that its mistakes are found before a passage is encoded.
+
+    About 6 microseconds a passage: 3 minutes for the largest. Its `count` is what a progress bar wants.
+    """
+    ids = Ids(judged)
+    for batch in batches(passages(judged), 8192):
+        ids.add(batch)
+    ids.missing()
+    return ids
+
+
+def ranks(judged: Judged, ids: Ids, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each topic's relevant passages stand among its hits.
+
+    Args:
+        judged: the benchmark.
+        ids: has met the whole corpus.
+        hits: int64 [topics, k], positions in the corpus, best first.
+
+    Returns:
+        Ranks, int64 [topics, relevant]: from 1; `UNFOUND` beyond k or not in the corpus; 0 pads.
+        Grades, int64 of the same shape.
+    """
+    if len(hits) != len(judged.topics):
+        raise UserError(
+            f"{judged.folder} ({judged.lang}): hits for {len(hits)} topics, it has {len(judged.topics)}"
+        )
+    shape = (len(hits), max(map(len, judged.relevant.values())))
+    found, grades = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for row, (topic, line) in enumerate(zip(judged.topics, hits.tolist(), strict=True)):
+        rank = {position: number for number, position in enumerate(line, 1)}
+        for column, (passage, grade) in enumerate(judged.relevant[topic.id].items()):
+            found[row, column] = rank.get(ids.positions.get(passage, -1), UNFOUND)
+            grades[row, column] = grade
+    return found, grades

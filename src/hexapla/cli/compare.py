@@ -1,0 +1,106 @@
+"""Results of several models side by side."""
+
+from pathlib import Path
+
+from hexapla.config import Centring
+from hexapla.evaluation import comparison, results
+from hexapla.evaluation.scoreboard import SHORT, held
+from hexapla.reporting import result_tables
+from hexapla.reporting.result_tables import Model
+from hexapla.schema import UserError
+
+_NOTE = (
+    "* best: highest; of rank distance and worst rank lowest; own language nearest to 1 / languages.\n"
+    "▲ significantly better, ▼ significantly worse than the first model.\n"
+    "[a, b]: 95 % bootstrap interval over source questions; ±: standard deviation over seeds.\n"
+    "p: paired randomisation test over source questions, Holm-corrected over each table; † below 0.05."
+)
+
+
+def compare(
+    dirs: tuple[Path, ...], /, *, centring: Centring = "none", control: Centring | None = None
+) -> None:
+    """Compare the first results folder with each other one: figures, intervals, differences, tests.
+
+    DIR is what `hexapla evaluate --out DIR` or the evaluate stage wrote (reports/results/NAME). Folders
+    that differ in the training seed alone are averaged. --control adds each other model under a further
+    centring: does training beat what needs none?
+    """
+    models = _models(dirs)
+    if len(models) < 2:
+        raise UserError("wants the folders of at least two different models")
+    shared = [
+        name
+        for name in models[0].results[0].benchmarks
+        if all(centring in _centrings(model, name) for model in models)
+        and (not control or all(control in _centrings(model, name) for model in models[1:]))
+    ]
+    if not shared:
+        known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
+        wanted = f"'{centring}'" if control in (None, centring) else f"'{centring}' and '{control}'"
+        raise UserError(f"no benchmark that all have with centring {wanted} ({known})")
+    for line in _unlike(models):
+        print(line)
+    for benchmark in shared:
+        _show(benchmark, models, centring, control)
+    print(_NOTE)
+
+
+def _models(dirs: tuple[Path, ...]) -> list[Model]:
+    read = {str(folder): results.read(folder) for folder in dirs}
+    models: list[Model] = []
+    taken: set[str] = set()
+    names = _names(read)
+    for folder in read:
+        if folder in taken:
+            continue
+        seeds = comparison.seeds_of({f: r for f, r in read.items() if f not in taken}, folder)
+        taken |= {f for f, r in read.items() if any(r is each for each in seeds)}
+        models.append(Model(names[folder], seeds))
+    return models
+
+
+def _names(read: dict[str, results.Result]) -> dict[str, str]:
+    """What the models call themselves; the folder's path for those that share a name."""
+    own = {folder: str(result.card.get("name", folder)) for folder, result in read.items()}
+    return {
+        folder: name if list(own.values()).count(name) == 1 else str(Path(folder))
+        for folder, name in own.items()
+    }
+
+
+def _unlike(models: list[Model]) -> list[str]:
+    """How the models were judged differently, which a reader of the figures has to know."""
+    lines = []
+    for key in ("question_tokens", "passage_tokens", "precision", "prompts"):
+        values = [model.results[0].card.get(key) for model in models]
+        if any(value != values[0] for value in values):
+            each = "; ".join(f"{model.title} {v}" for model, v in zip(models, values, strict=True))
+            lines.append(f"Not judged alike, {key}: {each}")
+    return lines
+
+
+def _centrings(model: Model, benchmark: str) -> set[str]:
+    """Under which all of its seeds were judged."""
+    kinds = [set(result.benchmarks.get(benchmark, {}).get("centring", ())) for result in model.results]
+    return set.intersection(*kinds)
+
+
+def _known(model: Model) -> str:
+    kinds = [f"{name} ({', '.join(d['centring'])})" for name, d in model.results[0].benchmarks.items()]
+    return ", ".join(kinds)
+
+
+def _show(benchmark: str, models: list[Model], centring: str, control: str | None) -> None:
+    judged = [model.judged(centring) for model in models]
+    for model in models[1:] if control else ():
+        other = model.judged(str(control))
+        judged.append(other._replace(name=f"{other.name}, centred: {control}"))
+    measures, board, tests = comparison.compared(benchmark, judged)
+    languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
+    short = held(SHORT, models[0].results[0].scores[benchmark][centring])
+    title = benchmark if centring == "none" else f"{benchmark}, centred: {centring}"
+    print(result_tables.plain_table(title, board, tests, short, languages), end="\n\n")
+    print(result_tables.plain_intervals(board, measures), end="\n\n")
+    others = [f"{board[0][0]}\nminus {name}" for name, _ in board[1:]]
+    print(result_tables.plain_deltas(others, tests, measures), end="\n\n")

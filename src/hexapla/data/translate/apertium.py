@@ -1,0 +1,203 @@
+"""Machine translation by rules: Apertium (Forcada et al. 2011), a real translator of a few megabytes.
+
+    apt-get install apertium apertium-eng-spa
+
+A translation goes through a chain of small programs, which its mode file lists. Chains are kept alive:
+to start one takes longer than a hundred sentences do.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+from hexapla.data.translate import passages
+from hexapla.data.translate.memory import refuse_unsupported
+from hexapla.data.translate.pipelines import Pipeline
+from hexapla.io import cache
+from hexapla.parallel.cores import threads
+from hexapla.schema import UserError
+
+PACKAGES = {
+    "ca": "apertium-eng-cat",
+    "eo": "apertium-eo-en",
+    "es": "apertium-eng-spa",
+    "gl": "apertium-en-gl",
+}
+"""Debian's, which translate from English to these."""
+
+_CODES = {"cat": "ca", "epo": "eo", "glg": "gl", "spa": "es"}
+"""Modes are named by ISO 639-3 or 639-1."""
+
+_BLOCK = 64
+"""Sentences that a chain gets at a time."""
+
+_PATIENCE = 60.0
+
+_FIRST = "I knew the worn one that was known, included, elected near a Marine Burns till it bore a span."
+"""The tagger keeps something of the first words whose ambiguity it was not trained on, and tags some others
+differently from then on. With such words at the start it does so always, whatever comes before a text."""
+
+_STOP, _END = ".", "[{}]"
+"""Behind every text: what ends a sentence for the tagger, as `apertium-destxt` writes it and `apertium-retxt`
+takes it away, and a blank, which goes through as it is."""
+
+
+class Apertium:
+    """Apertium's modes from English; unknown words stay as they are."""
+
+    name = "apertium"
+
+    def __init__(self, processes: int = 0, *, patience: float = _PATIENCE) -> None:
+        """`processes` chains of programs a language; a chain is stuck after `patience` seconds.
+
+        Of 0 it makes one a core, or as many as the starter of several processes has set as their threads.
+
+        Raises:
+            UserError: it is not installed.
+        """
+        if not shutil.which("apertium"):
+            raise UserError(
+                "translate.engine: 'apertium' is not installed; apt-get install apertium "
+                "apertium-eng-spa (each pair of languages is a package of its own)"
+            )
+        self._processes = processes or threads()
+        self._patience = patience
+        self._pools: dict[tuple[int, str], SimpleQueue[Pipeline]] = {}
+
+    def identity(self, lang: str) -> str:
+        return f"apertium {_versions()} {_contents(_modes()[lang])} {lang} {passages.rules()}"
+
+    def check(self, languages: Sequence[str]) -> None:
+        known = {lang for lang in languages if lang in _modes()}
+        missing = [PACKAGES[lang] for lang in languages if lang not in known and lang in PACKAGES]
+        if missing and known.union(PACKAGES).issuperset(languages):
+            raise UserError(
+                f"translate.languages: apertium lacks a pair; apt-get install apertium {' '.join(missing)}"
+            )
+        refuse_unsupported(
+            languages, {*_modes(), *PACKAGES}, "apertium", "take them off the list, or another engine"
+        )
+        programs = {command[0] for lang in languages for command in _commands(_modes()[lang])}
+        if gone := [program for program in sorted(programs) if not shutil.which(program)]:
+            raise UserError(
+                f"translate.engine: apertium lacks its program '{gone[0]}'; apt-get install apertium "
+                "lttoolbox apertium-lex-tools cg3"
+            )
+
+    def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
+        """All that can be told apart is kept: brackets, tags, emoji, letters of other scripts."""
+        return passages.by_sentence(texts, lang, lambda sentences: self._sentences(sentences, lang))
+
+    def close(self) -> None:
+        """End the chains; they start again when they are asked."""
+        for pool in self._pools.values():
+            for _ in range(pool.qsize()):
+                pipeline = pool.get()
+                pipeline.close()
+                pool.put(pipeline)
+
+    def _sentences(self, sentences: list[str], lang: str) -> list[str | None]:
+        pool = self._pool(lang)
+        blocks = [sentences[start : start + _BLOCK] for start in range(0, len(sentences), _BLOCK)]
+
+        def work(block: list[str]) -> list[str | None]:
+            pipeline = pool.get()
+            try:
+                return _through(pipeline, block)
+            finally:
+                pool.put(pipeline)
+
+        with ThreadPoolExecutor(self._processes) as workers:
+            return [new for done in workers.map(work, blocks) for new in done]
+
+    def _pool(self, lang: str) -> SimpleQueue[Pipeline]:
+        # By process: one that was forked must not talk to the chains of the one that it came from.
+        key = os.getpid(), lang
+        if key not in self._pools:
+            commands = _commands(_modes()[lang])
+            pool: SimpleQueue[Pipeline] = SimpleQueue()
+            for _ in range(self._processes):
+                pipeline = Pipeline(commands, end=_END, first=_FIRST, patience=self._patience)
+                weakref.finalize(self, pipeline.close)
+                pool.put(pipeline)
+            self._pools[key] = pool
+        return self._pools[key]
+
+
+def _through(pipeline: Pipeline, sentences: list[str]) -> list[str | None]:
+    answers = pipeline.ask([_escaped(text) for text in sentences])
+    return [
+        None if answer is None else _plain(answer, text)
+        for answer, text in zip(answers, sentences, strict=True)
+    ]
+
+
+# --- the stream format of apertium's programs -----------------------------------------------------
+
+
+def _escaped(text: str) -> str:
+    """A backslash before what the format means something by; '~', which is dropped, as a blank."""
+    return re.sub(r"[\[\]{}^$/\\@<>]", r"\\\g<0>", text).replace("~", "[~]") + _STOP
+
+
+def _plain(answer: str, text: str) -> str | None:
+    new = re.sub(r"\\(.)|[\[\]]", r"\1", answer.removesuffix(_STOP), flags=re.DOTALL).strip()
+    # A word that falls away, such as a pronoun, leaves its spaces.
+    return (new if "  " in text else re.sub(" {2,}", " ", new)) or None
+
+
+# --- what is installed ----------------------------------------------------------------------------
+
+
+def _data() -> Path:
+    program = shutil.which("apertium") or "/usr/bin/apertium"
+    return Path(os.environ.get("APERTIUM_DATADIR") or Path(program).parent.parent / "share" / "apertium")
+
+
+def _modes() -> dict[str, Path]:
+    """By language, the mode file that translates to it from English; en-es or eng-spa, no variants."""
+    found = {}
+    for file in sorted((_data() / "modes").glob("*.mode")):
+        if names := re.fullmatch(r"(?:en|eng)-([a-z]{2,3})", file.stem):
+            found[_CODES.get(names[1], names[1])] = file
+    return found
+
+
+def _commands(mode: Path) -> list[list[str]]:
+    """The mode's programs, flushing at a NUL, unknown words unmarked."""
+    words = shlex.shlex(mode.read_text(encoding="utf-8"), posix=True, punctuation_chars="|")
+    words.whitespace_split = True
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == "|":
+            commands.append([])
+        elif word != "$2":  # would have the tagger show all readings
+            commands[-1].append("-n" if word == "$1" else word)
+    return [[program, "-z", *rest] for program, *rest in commands]
+
+
+@functools.cache
+def _contents(mode: Path) -> str:
+    """SHA-256 of the mode, of the files that it names, and of what chains begin with."""
+    digest = hashlib.sha256(mode.read_bytes() + _FIRST.encode())
+    for word in (word for command in _commands(mode) for word in command[1:]):
+        if Path(word).is_file():
+            digest.update(f"{Path(word).name} {cache.sha256(Path(word))}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _versions() -> str:
+    """Of the translator, and of the dictionaries' processor, which is a package of its own."""
+    calls = (["apertium", "-V"], ["lt-proc", "-v"])
+    outs = [subprocess.run(call, capture_output=True, text=True, check=False) for call in calls]  # noqa: S603
+    return ", ".join(out.stdout.strip() for out in outs)

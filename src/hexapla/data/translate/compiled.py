@@ -1,0 +1,165 @@
+"""Machine translation by CTranslate2, several times as fast as transformers; the only code that knows it.
+
+It runs the same models after converting their weights, once for all, to its own format in the cache.
+"""
+
+import fcntl
+import hashlib
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hexapla.data.translate import passages
+from hexapla.data.translate.batching import translated
+from hexapla.data.translate.families import Target
+from hexapla.data.translate.pretrained import Checkpoint, load_weights, loading, open_checkpoint
+from hexapla.io import cache
+from hexapla.parallel.cores import threads
+from hexapla.schema import UserError
+
+_log = logging.getLogger(__name__)
+
+_TYPES: dict[str, dict[str, tuple[str, ...]]] = {
+    "auto": {"cuda": ("bfloat16", "float16", "float32"), "cpu": ("int8_float32", "float32")},
+    "int8": {"cuda": ("int8_bfloat16", "int8_float16", "int8_float32"), "cpu": ("int8_float32",)},
+    "bf16": {"cuda": ("bfloat16",), "cpu": ("bfloat16",)},
+    "fp32": {"cuda": ("float32",), "cpu": ("float32",)},
+}
+"""Of `compute`: CTranslate2's types, best first, of which the first that the device can do is taken."""
+
+_PAD = "<pad>"
+"""The one token whose name matters: the converter drops it from the end of OPUS-MT's vocabulary."""
+
+
+class Compiled:
+    """OPUS-MT, M2M-100, NLLB-200 or MADLAD-400 by CTranslate2, on a GPU where there is one."""
+
+    def __init__(self, model: str, *, compute: str, batch_tokens: int, beams: int) -> None:
+        """Raises as `pretrained.open_checkpoint`, and UserError where CTranslate2 is not installed."""
+        _package()
+        self._checkpoint = open_checkpoint(model)
+        self.name = f"ctranslate2:{self._checkpoint.name}"
+        self._compute, self._batch_tokens, self._beams = compute, batch_tokens, beams
+
+    def identity(self, lang: str) -> str:
+        """With the type that this machine would compute in: others may have it translate elsewhere."""
+        settings = f"beams={self._beams} {self._kind} {passages.rules()}"
+        return f"ctranslate2 {_package().__version__} {self._checkpoint.identity} {lang} {settings}"
+
+    def check(self, languages: Sequence[str]) -> None:
+        self._checkpoint.check(languages)
+
+    def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
+        return translated(self._checkpoint, texts, lang, self._batch_tokens, self._generate)
+
+    @cached_property
+    def _kind(self) -> str:
+        try:
+            return _type(self._compute, _device())
+        except UserError:  # the machines that will do it may be others
+            return self._compute
+
+    @cached_property
+    def _translator(self) -> Any:
+        device = _device()
+        kind = _type(self._compute, device)
+        folder = converted(self._checkpoint, kind)
+        with loading(self._checkpoint.label):
+            return _package().Translator(str(folder), device, compute_type=kind, intra_threads=threads())
+
+    def _generate(self, batch: list[list[int]], most: int, target: Target) -> list[list[int]]:
+        pad = self._checkpoint.config.pad_token_id
+        start = None if target.token is None else [[str(target.token)]] * len(batch)
+        results = self._translator.translate_batch(
+            [[_PAD if number == pad else str(number) for number in ids] for ids in batch],
+            target_prefix=start,
+            beam_size=self._beams,
+            max_decoding_length=most,
+            max_input_length=0,
+        )
+        return [
+            [pad if token == _PAD else int(token) for token in result.hypotheses[0]] for result in results
+        ]
+
+
+def converted(checkpoint: Checkpoint, kind: str) -> Path:
+    """The folder of the model in CTranslate2's format; made if it is not in the cache, by one at a time."""
+    weights = kind.removesuffix("_float32").removesuffix("_float16").removesuffix("_bfloat16")
+    key = f"{checkpoint.fingerprint} {weights} {_package().__version__}"
+    folder = cache.cache_root() / "ctranslate2" / hashlib.sha256(key.encode()).hexdigest()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "model.bin").is_file():
+            _log.info("%s: converting to %s, once", checkpoint.label, folder)
+            with cache.whole_folder(folder) as scratch, loading(checkpoint.label):
+                _convert(checkpoint, weights, scratch)
+    return folder
+
+
+def _convert(checkpoint: Checkpoint, weights: str, folder: Path) -> None:
+    model = load_weights(checkpoint)
+    # What T5's loader reads for "outputs are scaled", which transformers 5 keeps under another name.
+    if hasattr(model.config, "scale_decoder_outputs"):
+        model.config.tie_word_embeddings = model.config.scale_decoder_outputs
+    converters = importlib.import_module("ctranslate2.converters")
+    converter = converters.TransformersConverter(str(checkpoint.folder))
+    # Its own would load weights of any type, and read vocabularies as transformers 4 had them.
+    converter.load_model = lambda *_, **__: model
+    converter.load_tokenizer = lambda *_, **__: _Numbers(checkpoint)
+    converter.convert(str(folder), quantization=weights, force=True)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """A vocabulary whose tokens are their own numbers: no two have one name, and no family's rules apply.
+
+    What converters ask of a tokenizer.
+    """
+
+    checkpoint: Checkpoint
+    num_madeup_words = 0
+    special_tokens_map: Mapping[str, Any] = field(default_factory=dict)
+
+    def get_vocab(self) -> dict[str, int]:
+        return {
+            self.convert_ids_to_tokens(number): number for number in range(self.checkpoint.config.vocab_size)
+        }
+
+    def convert_ids_to_tokens(self, number: int) -> str:
+        return _PAD if number == self.checkpoint.config.pad_token_id else str(number)
+
+    def __getattr__(self, name: str) -> Any:
+        """`bos_token` and the like; `unk_token_id` and the like."""
+        number = getattr(self.checkpoint.tokenizer, name.removesuffix("_id") + "_id")
+        return number if name.endswith("_id") or number is None else self.convert_ids_to_tokens(number)
+
+
+def _type(compute: str, device: str) -> str:
+    """CTranslate2's name of what is computed in: the best of `compute` that the device can do.
+
+    Raises:
+        UserError: it can do none of them.
+    """
+    can = _package().get_supported_compute_types(device)
+    for kind in _TYPES[compute][device]:
+        if kind in can:
+            return kind
+    raise UserError(f"translate.compute: this machine's {device} can't do '{compute}'; take auto")
+
+
+def _device() -> str:
+    return "cuda" if _package().get_cuda_device_count() else "cpu"
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("ctranslate2")
+    except ImportError:
+        raise UserError(
+            "translate.engine: 'ctranslate2' is not installed; pip install 'hexapla[ctranslate2]'"
+        ) from None

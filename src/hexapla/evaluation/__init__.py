@@ -1,0 +1,1 @@
+"""Rankings, metrics, and the statistics that say how far to trust them."""

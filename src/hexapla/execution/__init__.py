@@ -1,1 +1,0 @@
-"""Where pieces of work are done: this process, several, or a cluster."""

@@ -1,0 +1,185 @@
+"""Which weights of an encoder train, and by what means: all, some, or low-rank adapters beside them.
+
+In this order: `freeze`, `lora`, `checkpoint_activations`, `compiled`; after training, `merge`,
+then `interpolate`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hexapla.modeling.encoder import Encoder
+from hexapla.schema import UserError
+
+
+def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
+    """Keep the word embeddings and the first `layers` layers as they are; always the pooler.
+
+    Raises:
+        UserError: the encoder has no more layers, or hides them where this code can't find them.
+    """
+    encoder.touched()
+    backbone = _backbone(encoder)
+    for name, parameter in encoder.model.named_parameters():
+        parameter.requires_grad = ".pooler." not in name
+    if embeddings:
+        backbone.get_input_embeddings().requires_grad_(False)
+    if layers:
+        stack = _layers(backbone)
+        if layers > len(stack):
+            raise UserError(
+                f"train.freeze_layers: {layers}, but the encoder has {len(stack) or 'no known'} layers"
+            )
+        for layer in stack[:layers]:
+            layer.requires_grad_(False)
+        # Nothing below a frozen layer can learn anything that it was not trained with.
+        for part in backbone.children():
+            if part.__class__.__name__.endswith("Embeddings"):
+                part.requires_grad_(False)
+        if not trained(encoder):
+            raise UserError(f"train.freeze_layers: {layers} leaves nothing to train; lower it")
+
+
+def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) -> None:
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on every linear layer that `freeze` left.
+
+    From here on only they train: for each weight W [out, in] a product B A, A [rank, in] random, B
+    [out, rank] zero, so that the encoder begins as it was. On all linear layers, not the attention's
+    alone: with that LoRA comes up to full training (Dettmers et al. 2023, arXiv 2305.14314, section 4).
+
+    Args:
+        encoder: changed in place.
+        rank: of the product.
+        seed: of A, the same on all processes and devices.
+        alpha: the product counts alpha / rank times; twice by default.
+
+    Raises:
+        UserError: the word embeddings were to train, which adapters can't.
+    """
+    import peft  # 4 s, and few runs need it
+
+    encoder.touched()
+    backbone = _backbone(encoder)
+    if backbone.get_input_embeddings().weight.requires_grad:
+        raise UserError(
+            "train.lora_rank: adapters train, word embeddings don't; set train.freeze_embeddings: true, "
+            "or train.lora_rank: 0"
+        )
+    linear = {name: part for name, part in backbone.named_modules() if isinstance(part, nn.Linear)}
+    targets = [name for name, part in linear.items() if part.weight.requires_grad]
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha or 2 * rank, target_modules=targets)
+    encoder.model.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(config, backbone)
+
+
+def merge(encoder: Encoder) -> None:
+    """Fold the adapters into the weights: the same vectors, from the structure that was before `lora`.
+
+    An encoder without adapters stays as it is.
+    """
+    backbone = _backbone(encoder)
+    if not hasattr(backbone, "peft_config"):
+        return
+    from peft.tuners.lora import LoraLayer
+
+    adapted = {name: part for name, part in backbone.named_modules() if isinstance(part, LoraLayer)}
+    for name, part in adapted.items():
+        part.merge()
+        parent, _, own = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), own, part.get_base_layer())
+    del backbone.peft_config
+
+
+def checkpoint_activations(encoder: Encoder) -> None:
+    """Keep only what goes into each layer, and compute the rest again in the backward pass.
+
+    The same gradients, dropout included, for a forward pass more (Chen et al. 2016, arXiv 1604.06174).
+
+    Raises:
+        UserError: the encoder's code has no place for it.
+    """
+    backbone = _backbone(encoder)
+    # transformers 5 renamed it, and warns of the old name.
+    enable = getattr(backbone, "activation_checkpointing_enable", backbone.gradient_checkpointing_enable)
+    try:
+        enable({"use_reentrant": False, "preserve_rng_state": True})
+    except ValueError:
+        name = type(backbone).__name__
+        raise UserError(
+            f"train.gradient_checkpointing: the encoder ({name}) can't do it; set it to false"
+        ) from None
+    # Only the reentrant kind needs gradients of its inputs; here they would go down through frozen layers.
+    if getattr(backbone, "_require_grads_hook", None):
+        backbone.disable_input_require_grads()
+
+
+def compiled(encoder: Encoder) -> None:
+    """Fused kernels for the layers' parts, made at the first batches, for batches of any shape.
+
+    Part by part, since all layers share what is compiled: of a whole transformer the first batch takes
+    several times longer; and inside a layer, since `checkpoint_activations` around what is compiled keeps
+    its dropout, and within it does not. The same seed gives the same dropout each time, with gradient and
+    without, but not the one that it gives uncompiled.
+
+    Raises:
+        UserError: the machine has no working compiler, or the layers can't be found.
+    """
+    try:
+        torch.compile(_probe, dynamic=True)(torch.ones(3, device=encoder.device))
+    except RuntimeError as error:
+        line = str(error).removeprefix("backend='inductor' raised:\n").partition("\n")[0]
+        raise UserError(
+            f"train.compile: nothing can be compiled here ({line[:150]}); install g++ (and Triton, for a "
+            "GPU), or set it to false"
+        ) from None
+    layers = _layers(_backbone(encoder))
+    if not layers:
+        raise UserError("train.compile: the encoder has no known layers; set it to false")
+    for layer in layers:
+        for part in layer.children():
+            part.compile(dynamic=True)
+
+
+def interpolate(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> None:
+    """Move the weights back towards where they started (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+
+    What training on other texts has made the encoder forget comes back, and most of what it has learnt
+    stays: for texts unlike the training data a point between the two is better than either.
+
+    Args:
+        encoder: changed in place; adapters have been merged.
+        start: weights by name, as they were before.
+        share: of the start; 0 leaves all as it is, 1 undoes the training.
+    """
+    weights = dict(encoder.model.named_parameters())
+    with torch.no_grad():
+        for name, before in start.items():
+            weights[name].lerp_(before.to(weights[name].device), share)
+
+
+def trained(encoder: Encoder) -> dict[str, Tensor]:
+    """The weights that train, by name."""
+    return {name: weight for name, weight in encoder.model.named_parameters() if weight.requires_grad}
+
+
+def _probe(x: Tensor) -> Tensor:
+    return x.sin() + 1
+
+
+def _backbone(encoder: Encoder) -> Any:
+    backbone = getattr(encoder.model[0], "model", None)
+    if not hasattr(backbone, "get_input_embeddings"):
+        raise UserError(
+            "encoder: no plain transformer behind a tokenizer; it can be judged, but not trained here"
+        )
+    return backbone
+
+
+def _layers(backbone: Any) -> list[nn.Module]:
+    depth = backbone.config.num_hidden_layers
+    stacks = (m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    return list(next(stacks, []))

@@ -1,0 +1,44 @@
+"""Judge one model on every configured benchmark."""
+
+import logging
+from pathlib import Path
+
+from hexapla import tracking
+from hexapla.cli import app
+from hexapla.config import Benchmark, Evaluate
+from hexapla.evaluation import evaluate as evaluation
+from hexapla.evaluation import results
+from hexapla.io import cache
+from hexapla.modeling import encoder, model_card
+from hexapla.parallel import distributed
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate(
+    benchmarks: tuple[Benchmark, ...], evaluate: Evaluate, *, model: Path, data: Path, out: Path
+) -> None:
+    """Write scores, details and the results of every question to the folder `out`.
+
+    `data` holds the benchmarks as `collect` left them.
+    """
+    # All are read before the first is encoded: a broken file costs no work.
+    tasks = [evaluation.task(b.name, data / b.name, b.languages, b.candidate_text) for b in benchmarks]
+    judged = encoder.load(str(model), prompts={})
+    settings = evaluation.Settings(
+        evaluate.question_tokens, evaluate.passage_tokens, evaluate.precision, evaluate.centring
+    )
+    found = evaluation.judge(judged, tasks, settings, folder=model, name=model.name)
+    if not distributed.is_main():
+        return
+    card = {
+        "name": model.name, **model_card.read(model), "model_sha256": cache.sha256(model), **found.card
+    }  # fmt: skip
+    result = results.write(out, card, found.judged)
+    with tracking.run(model.name, model_sha256=card["model_sha256"]) as tracked:
+        tracked.metrics(results.flat(result.scores))
+        tracked.artifacts([out / results.QUESTIONS], "questions")
+
+
+if __name__ == "__main__":
+    app.run(evaluate)

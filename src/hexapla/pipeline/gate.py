@@ -1,0 +1,38 @@
+"""Refuse a model that falls short of what was accepted; exit status 1 when it does."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tabulate import tabulate
+
+from hexapla.cli import app
+from hexapla.evaluation import scoreboard
+from hexapla.io import cache
+
+_log = logging.getLogger(__name__)
+
+
+def gate(*, scores: Path, accepted: Path) -> None:
+    """Set `scores` beside the `accepted` figures and their tolerances."""
+    checks = scoreboard.check(cache.read_json(scores), cache.read_json(accepted), str(accepted))
+    rows = [
+        (
+            check.benchmark if check.centring == "none" else f"{check.benchmark}, centred: {check.centring}",
+            check.measure.title,
+            check.measure.show(check.accepted),
+            check.tolerance,
+            check.measure.show(check.now),
+            "falls short" if check.short else "holds",
+        )
+        for check in checks
+    ]
+    header = ("benchmark", "measure", "accepted", "tolerance", "now", "")
+    _log.info(tabulate(rows, header, disable_numparse=True))
+    if any(check.short for check in checks):
+        _log.error("If this is meant, change %s in the same commit and say why.", accepted)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app.run(gate)

@@ -1,0 +1,122 @@
+"""Tables and figures that set the candidate beside its baselines."""
+
+import logging
+from pathlib import Path
+
+from hexapla import tracking
+from hexapla.cli import app
+from hexapla.config import BaselineName, Replicas
+from hexapla.evaluation import comparison, results
+from hexapla.evaluation.comparison import Comparison
+from hexapla.evaluation.scoreboard import SHORT, held
+from hexapla.io import cache
+from hexapla.reporting import data_chapter, plots, result_tables
+from hexapla.reporting import html as pages
+from hexapla.reporting import report as reporting
+from hexapla.reporting.data_chapter import Data
+from hexapla.reporting.result_tables import Model
+
+_log = logging.getLogger(__name__)
+_CANDIDATE = "candidate"
+
+
+def report(
+    baselines: tuple[BaselineName, ...],
+    replicas: Replicas,
+    *,
+    data: Path,
+    validation: Path,
+    training: Path,
+    curves: Path,
+    judged: Path,
+    markdown: Path,
+    html: Path,
+    pictures: Path,
+) -> None:
+    """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
+    models = _models((_CANDIDATE, *baselines), replicas, judged, training)
+    facts = Data(
+        cache.read_json(data / "collect.json"),
+        cache.read_json(data / "translate.json"),
+        cache.read_json(validation),
+    )
+    with cache.whole_folder(pictures) as folder:
+        _draw(folder, facts, models, curves)
+    judged_on = models[0].results[0].benchmarks
+    compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}
+    text = reporting.markdown(facts, models, compared, pictures.name)
+    drawn = sorted(pictures.iterdir())
+    cache.write_text(markdown, text)
+    cache.write_text(html, pages.page(text, {f"{pictures.name}/{p.name}": p.read_bytes() for p in drawn}))
+    for model in models:
+        with tracking.run(model.name, model_sha256=model.training["model_sha256"]) as tracked:
+            if tracked.new:  # trained elsewhere, or before this store was there: DVC had it cached
+                tracked.parameters(model.training)
+                tracked.metrics(results.flat(model.results[0].scores))
+            tracked.artifacts([markdown, html], "report")
+            tracked.artifacts(drawn, f"report/{pictures.name}")
+        if not tracked.alive:
+            break  # one warning is enough
+    _print(models[0], compared)
+
+
+def _models(names: tuple[str, ...], replicas: Replicas, judged: Path, training: Path) -> list[Model]:
+    """The models, each with the seeds of the same configuration that `replicas` made."""
+    own = {name: results.read(judged / name) for name in names}
+    more = {name: results.read(judged / name) for name in replicas.names()}
+    return [
+        Model(
+            name,
+            comparison.seeds_of({name: result} | more, name),
+            cache.read_json(training / f"{name}.json"),
+        )
+        for name, result in own.items()
+    ]
+
+
+def _print(candidate: Model, compared: dict[str, Comparison]) -> None:
+    """The comparison, short enough for a terminal."""
+    result = candidate.results[0]
+    for benchmark, (_, board, tests) in compared.items():
+        short = held(SHORT, result.scores[benchmark]["none"])
+        languages = len(result.benchmarks[benchmark]["languages"])
+        _log.info("\n%s", result_tables.plain_table(benchmark, board, tests, short, languages))
+    _log.info(
+        "\n* best: highest mAP and recall, lowest rank distance, own language nearest to its fair share\n"
+        "▲ ▼ significantly better, worse than the candidate\n"
+    )
+
+
+def _draw(folder: Path, facts: Data, models: list[Model], curves: Path) -> None:
+    languages, panels = data_chapter.boxes(facts.translate)
+    if panels:
+        plots.spreads(folder / "quality.png", languages, panels)
+    for benchmark, judged in models[0].results[0].benchmarks.items():
+        if judged["format"] == "lareqa":
+            _draw_languages(folder, benchmark, models, judged["languages"])
+    if any(model.training["steps"] for model in models):
+        losses = {model.title: cache.read_curve(curves / f"{model.name}.csv", "loss") for model in models}
+        plots.losses(folder / "loss.png", losses)
+
+
+def _draw_languages(folder: Path, benchmark: str, models: list[Model], shown: list[str]) -> None:
+    details = {model.title: model.detail(benchmark) for model in models}
+    pairs = {title: result_tables.pair_matrix(shown, each) for title, each in details.items()}
+    plots.language_pairs(folder / f"{benchmark}-language-pairs.png", shown, pairs)
+    mine = models[0].detail(benchmark)["matrices"]
+    plots.matrices(
+        folder / f"{benchmark}-matrices.png",
+        shown,
+        {
+            "R@1": result_tables.matrix(mine["r1"]),
+            "share of the first ten": result_tables.matrix(mine["share_top10"]),
+        },
+    )
+    distances = {
+        title: [each["multi"]["rank_distance"][lang] for lang in shown] for title, each in details.items()
+    }
+    plots.rank_distances(folder / f"{benchmark}-rank-distance.png", shown, distances, ideal=len(shown) - 1)
+
+
+if __name__ == "__main__":
+    app.run(report)

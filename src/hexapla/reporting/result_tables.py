@@ -1,0 +1,226 @@
+"""What models scored, as rows of cells: Markdown for the report, plain text for the terminal."""
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tabulate import tabulate
+
+from hexapla.evaluation.comparison import Board, Contrast, Figure, Judged
+from hexapla.evaluation.results import Result
+from hexapla.evaluation.scoreboard import Measure, best
+
+
+class Model(NamedTuple):
+    """A model and what its stages wrote of it."""
+
+    name: str
+    results: Sequence[Result]
+    """One for each seed, its own first."""
+    training: Mapping[str, Any] = {}
+    """The training's summary; empty for a model that came from elsewhere."""
+
+    @property
+    def title(self) -> str:
+        """`monolingual`; of a model that is not called after its sampler, `candidate (hybrid, α 0.5)`."""
+        card = self.results[0].card
+        if "sampler" not in card:
+            return self.name
+        how = str(card["sampler"])
+        if card.get("alpha") is not None:
+            how += f", α {card['alpha']:g}" + (" by example" if card.get("mixing") == "example" else "")
+        if card.get("languages_per_id") is not None:
+            how += f", {card['languages_per_id']} languages"
+        return self.name if self.name == card["sampler"] else f"{self.name} ({how})"
+
+    def judged(self, centring: str = "none") -> Judged:
+        return Judged(self.title, self.results, centring)
+
+    def detail(self, benchmark: str, centring: str = "none") -> Mapping[str, Any]:
+        """Figures by language and pair, of the model's own seed."""
+        part: Mapping[str, Any] = self.results[0].benchmarks[benchmark]["centring"][centring]
+        return part
+
+
+# --- Markdown ----------------------------------------------------------------------------------
+
+_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if mark in "\\`*_{}[]<>#|&~$"})
+
+
+def plain(text: str) -> str:
+    """Text from data or parameters, such that Markdown takes none of it for markup."""
+    return " ".join(str(text).split()).translate(_SPECIAL)
+
+
+def code(text: str) -> str:
+    return " ".join(str(text).split()).replace("`", "'").replace("|", "/")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
+    """A Markdown table; the first `left` columns to the left, the others (figures) to the right."""
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    align = ["left" if i < left else "right" for i in range(len(header))]
+    return tabulate(cells, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+BETTER, WORSE = "▲", "▼"
+"""Beside a model's figure: significantly better, worse than the candidate's."""
+
+
+def board(
+    models: Board,
+    tests: Sequence[Mapping[str, Contrast]],
+    measures: Sequence[Measure],
+    languages: int,
+    mark: str = "**{}**",
+    escape: Callable[[str], str] = plain,
+) -> list[list[str]]:
+    """A row for each model, a column for each measure, the best put into `mark`.
+
+    Args:
+        models: the candidate first.
+        tests: of each other model, the candidate's contrasts with it.
+        measures: the columns.
+        languages: of the benchmark, for what is even.
+        mark: around the best.
+        escape: makes titles plain.
+    """
+    rows = [[escape(title)] for title, _ in models]
+    for measure in measures:
+        leaders = best(measure, [{measure.key: f[measure.key].value} for _, f in models], languages)
+        for position, (row, (_, figures)) in enumerate(zip(rows, models, strict=True)):
+            text = measure.show(figures[measure.key].value)
+            text = mark.format(text) if position in leaders else text
+            sign = _sign(models, tests, position, measure, languages)
+            row.append(f"{text} {sign}" if sign else text)
+    return rows
+
+
+def _sign(
+    models: Board, tests: Sequence[Mapping[str, Contrast]], position: int, measure: Measure, languages: int
+) -> str:
+    if position == 0 or not tests[position - 1][measure.key].significant:
+        return ""
+    mine, other = models[0][1][measure.key].value, models[position][1][measure.key].value
+    assert mine is not None
+    assert other is not None
+    return BETTER if measure.distance(other, languages) < measure.distance(mine, languages) else WORSE
+
+
+def intervals(models: Board, measures: Sequence[Measure]) -> list[list[str]]:
+    """A row for each measure, a column for each model: the figure and its interval."""
+    return [[m.title, *(_interval(m, figures[m.key]) for _, figures in models)] for m in measures]
+
+
+def _interval(measure: Measure, figure: Figure) -> str:
+    text = measure.show(figure.value)
+    if figure.low is not None:
+        text += f" [{measure.show(figure.low)}, {measure.show(figure.high)}]"
+    if figure.deviation is not None:
+        text += f" ± {measure.show(figure.deviation)}"
+    return text
+
+
+def deltas(tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure]) -> list[list[str]]:
+    """A row for each measure, a column for each contrast: the difference and its p, bold if significant."""
+    return [[m.title, *(_delta(m, test[m.key]) for test in tests)] for m in measures]
+
+
+def _delta(measure: Measure, contrast: Contrast, mark: str = "**{}**") -> str:
+    if contrast.difference is None:
+        return "–"
+    number = f"{contrast.difference:+.{measure.digits}f}".replace("-", "−")
+    if not round(contrast.difference, measure.digits):
+        number = f"{0:.{measure.digits}f}"
+    if contrast.p is None:
+        return number
+    text = f"{number} ({p_value(contrast.p)})"
+    return mark.format(text) if contrast.significant else text
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def by_language(benchmark: str, models: Sequence[Model], measures: Sequence[Measure]) -> list[str]:
+    """For each measure a table: the question's language by model."""
+    tables = []
+    for measure in measures:
+        parts = [model.detail(benchmark)[measure.setting][measure.name] for model in models]
+        rows = [[plain(lang), *(measure.show(part[lang]) for part in parts)] for lang in parts[0]]
+        tables.append(f"{measure.title} by the question's language:")
+        tables.append(table(["language", *(plain(model.title) for model in models)], rows))
+    return tables
+
+
+# --- the terminal --------------------------------------------------------------------------------
+
+
+def plain_table(
+    benchmark: str,
+    models: Board,
+    tests: Sequence[Mapping[str, Contrast]],
+    measures: Sequence[Measure],
+    languages: int,
+) -> str:
+    """The comparison for a terminal, a line for each model."""
+    header = [benchmark, *(_stacked(measure.title) for measure in measures)]
+    rows = board(models, tests, measures, languages, "{}*", str)
+    align = ["left", *["right"] * len(measures)]
+    return tabulate(rows, header, disable_numparse=True, colalign=align)
+
+
+def plain_deltas(
+    names: Sequence[str], tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure]
+) -> str:
+    """Differences and p for a terminal, a line for each measure; † where significant."""
+    rows = [[m.title, *(_delta(m, test[m.key], "{} †") for test in tests)] for m in measures]
+    return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
+
+
+def plain_intervals(models: Board, measures: Sequence[Measure]) -> str:
+    """Figures and intervals for a terminal, a line for each measure."""
+    rows, names = intervals(models, measures), [title for title, _ in models]
+    return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
+
+
+def plain_languages(result: Result, benchmark: str, centring: str, measures: Sequence[Measure]) -> str:
+    """Figures by the question's language, for a terminal; across pairs, the mean over the others."""
+    detail = result.benchmarks[benchmark]
+    part = detail["centring"][centring]
+    rows = []
+    for lang in detail["languages"]:
+        row, own = [lang], {lang, *(f"{lang}-{other}" for other in detail["languages"])}
+        for measure in measures:
+            cells = part[measure.setting][measure.name]
+            known = [value for key, value in cells.items() if key in own and value is not None]
+            row.append(measure.show(sum(known) / len(known) if known else None))
+        rows.append(row)
+    header = ["question in", *(_stacked(measure.title) for measure in measures)]
+    return tabulate(rows, header, disable_numparse=True, colalign=["left", *["right"] * len(measures)])
+
+
+def _stacked(title: str) -> str:
+    """Over two lines, so that the table fits a terminal."""
+    words = title.split()
+    half = len(words) // 2
+    return f"{' '.join(words[:half])}\n{' '.join(words[half:])}"
+
+
+def matrix(cells: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """Float [question language, passage language]; NaN for none."""
+    return np.array([[np.nan if cell is None else cell for cell in row] for row in cells])
+
+
+def pair_matrix(languages: Sequence[str], detail: Mapping[str, Any]) -> np.ndarray:
+    """Float [question language, passage language]: mAP, monolingual on the diagonal; NaN for none."""
+    mono, cross = detail["mono"]["map"], detail["cross"]["map"]
+    return matrix(
+        [
+            [mono[asked] if asked == found else cross[f"{asked}-{found}"] for found in languages]
+            for asked in languages
+        ]
+    )

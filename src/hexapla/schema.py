@@ -1,0 +1,65 @@
+"""The tables' columns and the few types that everything else speaks in."""
+
+from typing import NamedTuple
+
+SOURCE_LANGUAGE = "en"
+"""Pairs are collected in this language and translated from it."""
+
+ORIGINAL = "original"
+"""The `engine` of a row that nobody translated."""
+
+
+class Pair(NamedTuple):
+    """One row of the parallel table: a question and the passage that answers it, in one language.
+
+    `id` and `passage_id` are the same in all languages of a pair. `answer` may be empty; when it
+    is not, it stands verbatim in `passage`. `engine` says who translated the row. `negatives` are
+    passages in the row's language that do not answer the question; their number, and what stands at
+    which place, may differ from one language of a pair to another.
+    """
+
+    id: str
+    source: str
+    lang: str
+    question: str
+    passage: str
+    answer: str
+    passage_id: str
+    engine: str
+    negatives: tuple[str, ...] = ()
+
+
+class Quality(NamedTuple):
+    """What a translation kept of its English row; None where nothing can be said, as of English rows.
+
+    The parallel table holds these beside the row, and `validate` sets bounds to them.
+    """
+
+    length_ratio: float | None = None
+    """Characters of the passage for one of the English."""
+    question_language: str | None = None
+    """The row's own code when the identifier agrees, else the one that it found; of English rows too."""
+    passage_language: str | None = None
+    copy_share: float | None = None
+    """Share of the letters, of question or passage, that stand in words which the English has too."""
+    numbers_kept: float | None = None
+    """Share of the English texts' numbers of three digits or more that the row has, in whatever digits."""
+    answer_kept: bool | None = None
+    """Whether the row still has an answer, where the English row has one."""
+    cosine: float | None = None
+    """Of the passage's and the English passage's vectors, by the untuned encoder."""
+
+
+QUALITY_COLUMNS: tuple[str, ...] = Quality._fields
+
+UNFOUND = 2**63 - 1
+"""The rank of a relevant passage that a ranking cut at k does not reach: relevant, never found."""
+
+PAIR_COLUMNS: tuple[str, ...] = Pair._fields
+
+
+class UserError(Exception):
+    """Something the user can mend: one line that names the file, row or key, and what to do.
+
+    The command line prints it without a traceback and exits with status 2.
+    """

@@ -1,1 +1,0 @@
-"""The verbs: one DVC stage a module, each reads, calls the library, writes."""

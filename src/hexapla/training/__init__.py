@@ -1,0 +1,1 @@
+"""Batch plans, the loss, the training loop and its checkpoints."""

@@ -1,0 +1,225 @@
+"""Rows beside their English on a terminal: which are shown, and that none drives it."""
+
+import re
+
+import pytest
+
+from hexapla.cli import terminal
+from hexapla.config_data import Validate
+from hexapla.data.validate import quarantine
+from hexapla.data.validate.quarantine import Wanted
+from hexapla.io import tables as parquet
+from hexapla.schema import QUALITY_COLUMNS, Pair, Quality, UserError
+
+ENGLISH = {
+    f"s/{i}": Pair(f"s/{i}", "s", "en", f"Question {i}?", f"Passage {i}.", "", f"p{i}", "original")
+    for i in range(6)
+}
+
+
+def row(i, lang="de", source="s", quality=None, reasons="", match="", **texts):
+    pair = ENGLISH[f"s/{i}"]._replace(
+        lang=lang, source=source, question=f"Frage {i}?", passage=f"Absatz {i}.", engine="memory"
+    )
+    quality = quality or Quality(cosine=0.9, length_ratio=1.0)
+    return (*pair._replace(**texts), *quality, reasons, match)
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    pairs = tmp_path / "pairs"
+    pairs.mkdir()
+    plain = [(*pair, *Quality()) for pair in ENGLISH.values()]
+    parquet.write_pairs(pairs / "00-en-00-s-00000.parquet", plain[:3], QUALITY_COLUMNS)
+    parquet.write_pairs(pairs / "00-en-00-s-00001.parquet", plain[3:], QUALITY_COLUMNS)
+
+    def written(rows, name="quarantine.parquet", extra=(*QUALITY_COLUMNS, "reasons", "match")):
+        parquet.write_pairs(tmp_path / name, rows, extra)
+        return tmp_path / name
+
+    return pairs, written
+
+
+REJECTED = [
+    row(0, reasons="passage language: fr; answer in the passage"),
+    row(1, lang="zh", reasons="passage script: 0.4", passage="一二三四五六七八九十"),
+    row(4, reasons="not in a benchmark", match="xquad-r (de): Wer malte sie?"),
+    row(5, lang="zh", source="t", reasons="passage language"),
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "ids", "total"),
+    [
+        ([], ["s/0", "s/1", "s/4", "s/5"], 4),
+        (["--limit", "2"], ["s/0", "s/1"], 4),
+        (["--check", "passage language"], ["s/0", "s/5"], 2),
+        (["--check", "passage language", "--lang", "zh"], ["s/5"], 1),
+        (["--source", "t"], ["s/5"], 1),
+        (["--check", "passage script", "--source", "t"], [], 0),
+    ],
+)
+def test_rows_are_chosen_by_check_language_and_source(tables, hexapla, flags, ids, total):
+    pairs, written = tables
+    status, out, err = hexapla("inspect", "--quarantine", written(REJECTED), "--pairs", pairs, *flags)
+    assert (status, err) == (0, "")
+    assert re.findall(r"^── .* · (\S+) · ", out, re.MULTILINE) == ids
+    assert f"{len(ids)} of {total} rejected rows" in out.splitlines()[-1]
+    if not ids:
+        assert len(out.splitlines()) == 1
+
+
+def test_each_row_stands_beside_its_english_with_its_reasons_and_match(tables, hexapla):
+    pairs, written = tables
+    _, out, _ = hexapla("inspect", "--quarantine", written(REJECTED), "--pairs", pairs)
+    shown = {block.split(" · ")[1]: block for block in out.split("── ")[1:]}
+    for i in (0, 4):
+        assert re.search(rf"question +\S?Question {i}\?.*│ \S?Frage {i}\?", shown[f"s/{i}"])
+        assert re.search(rf"passage +\S?Passage {i}\..*│ \S?Absatz {i}\.", shown[f"s/{i}"])
+    assert "reasons   passage language: fr; answer in the passage" in shown["s/0"]
+    assert "match     xquad-r (de): Wer malte sie?" in shown["s/4"]
+    assert "cosine 0.9" in shown["s/0"]
+
+
+def test_no_line_is_wider_than_the_terminal_and_the_columns_stand_in_line(tables, hexapla, monkeypatch):
+    pairs, written = tables
+    wide = row(0, lang="zh", reasons="passage script", passage="一二三四五 六七八九十" * 40)
+    arabic = row(1, lang="ar", reasons="passage script", passage="هذا نص طويل من اليمين إلى اليسار " * 20)
+    _, out, _ = hexapla("inspect", "--quarantine", written([wide, arabic]), "--pairs", pairs)
+    lines = out.splitlines()
+    assert max(map(terminal.width, lines)) <= 100
+    assert {terminal.width(line[: line.index("│")]) for line in lines if "│" in line} == {10 + 43 + 1}
+    for line in lines:
+        assert line.count("\u2068") == line.count("\u2069"), "an isolate is left open"
+
+
+def test_a_text_that_is_cut_says_how_much_is_left(tables, hexapla):
+    pairs, written = tables
+    long = row(0, reasons="passage length", passage="wort " * 400)
+    _, out, _ = hexapla("inspect", "--quarantine", written([long]), "--pairs", pairs, "--lines", "3")
+    assert out.count("wort") < 40
+    assert re.search(r"… \+1,\d{3}", out)
+
+
+def test_a_check_that_nobody_failed_gets_the_choices(tables, hexapla):
+    pairs, written = tables
+    path = written(REJECTED)
+    status, _, err = hexapla("inspect", "--quarantine", path, "--pairs", pairs, "--check", "pasage language")
+    assert status == 2
+    assert err == (
+        "hexapla inspect: --check: no row was rejected by 'pasage language'; did you mean "
+        "'passage language'? rows were by answer in the passage (1), not in a benchmark (1), "
+        "passage language (2), passage script (1)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--limit", "0"], "--limit: must be at least 1, got 0"),
+        (["--lines", "0"], "--lines: must be at least 1, got 0"),
+        (["--check", "x", "--borderline", "cosine"], "--check: rows at a bound passed every check"),
+        (["--borderline", "beauty"], "argument --borderline: invalid choice: 'beauty'"),
+        (["--quarantine", "gone.parquet"], "gone.parquet: not found; run `dvc repro`"),
+    ],
+)
+def test_mistakes_are_one_line(tables, hexapla, flags, message):
+    status, out, err = hexapla("inspect", *flags)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_rejected_is_one_line(tables, hexapla):
+    pairs, written = tables
+    for more in ([], ["--check", "passage language"]):
+        status, out, _ = hexapla("inspect", "--quarantine", written([]), "--pairs", pairs, *more)
+        assert (status, len(out.splitlines())) == (0, 1)
+        assert out.startswith("0 of 0 rejected rows")
+
+
+def test_a_rejected_row_without_english_says_so(tables, hexapla):
+    pairs, written = tables
+    orphan = row(0, reasons="English row kept", id="s/99")
+    _, out, _ = hexapla("inspect", "--quarantine", written([orphan]), "--pairs", pairs)
+    assert "(no English row)" in out
+
+
+def test_another_table_than_the_quarantine_is_refused(tables, hexapla):
+    pairs, _ = tables
+    status, _, err = hexapla("inspect", "--quarantine", pairs, "--pairs", pairs)
+    assert status == 2
+    assert "column 'reasons' is missing" in err
+
+
+def test_rejected_english_rows_stand_alone(tables, hexapla):
+    pairs, written = tables
+    english = (*ENGLISH["s/2"], *Quality(), "question length", "")
+    _, out, _ = hexapla("inspect", "--quarantine", written([english]), "--pairs", pairs)
+    assert out.count("Question 2?") == 1
+
+
+# --- borderline ----------------------------------------------------------------------------------
+
+
+def test_kept_rows_nearest_to_a_bound_come_first_by_the_bounds_of_their_language(tables):
+    pairs, written = tables
+    cosines = {0: 0.51, 1: 0.95, 2: 0.6, 3: None, 4: 0.55}
+    rows = [row(i, quality=Quality(cosine=value)) for i, value in cosines.items()]
+    rows.append(row(5, lang="zh", quality=Quality(cosine=0.705)))
+    kept = written(rows, "kept.parquet", (*QUALITY_COLUMNS, "reasons", "match"))
+    validate = Validate(min_cosine=0.5, languages={"zh": {"min_cosine": 0.7}})
+    found = quarantine.nearest(kept, pairs, Wanted(), 3, "cosine", validate)
+    assert [entry.row["id"] for entry in found.entries] == ["s/5", "s/0", "s/4"]
+    assert [entry.distance for entry in found.entries] == pytest.approx([0.005, 0.01, 0.05])
+    assert found.total == 5, "a row without the measure stands at no bound"
+    assert [entry.english["question"] for entry in found.entries] == [
+        "Question 5?", "Question 0?", "Question 4?",
+    ]  # fmt: skip
+
+
+def test_both_bounds_of_the_length_ratio_count_and_ties_go_to_the_earlier_row(tables):
+    pairs, written = tables
+    values = {0: 1.5, 1: 2.9, 2: 0.3, 3: 2.9}
+    rows = [row(i, quality=Quality(length_ratio=value)) for i, value in values.items()]
+    kept = written(rows, "kept.parquet", (*QUALITY_COLUMNS, "reasons", "match"))
+    validate = Validate(min_length_ratio=0.25, max_length_ratio=3.0)
+    for limit, ids in ((1, ["s/2"]), (2, ["s/2", "s/1"]), (9, ["s/2", "s/1", "s/3", "s/0"])):
+        found = quarantine.nearest(kept, pairs, Wanted(), limit, "length_ratio", validate)
+        assert [entry.row["id"] for entry in found.entries] == ids
+
+
+def test_borderline_is_a_command_and_an_old_table_is_refused(tables, hexapla, tmp_path):
+    pairs, written = tables
+    kept = written([row(2)], "kept.parquet")
+    flags = ["--pairs", pairs, "--borderline", "cosine", "--kept"]
+    status, out, _ = hexapla("inspect", *flags, kept)
+    assert status == 0
+    assert "0.15 from the bound" in out
+    assert out.splitlines()[-1] == "1 of 1 kept rows, by distance of cosine"
+    parquet.write_pairs(tmp_path / "old.parquet", [ENGLISH["s/0"]])
+    status, _, err = hexapla("inspect", *flags, tmp_path / "old.parquet")
+    assert status == 2
+    assert "column 'cosine' is missing" in err
+
+
+def test_english_is_read_no_further_than_needed(tables, monkeypatch):
+    pairs, written = tables
+    (pairs / "00-en-00-s-00001.parquet").write_bytes(b"broken")
+    path = written(REJECTED[:2])
+    found = quarantine.rejected(path, pairs, Wanted(), 10)
+    assert [entry.english["id"] for entry in found.entries] == ["s/0", "s/1"]
+    with pytest.raises(UserError, match=r"00001\.parquet: not a readable Parquet file"):
+        quarantine.rejected(written(REJECTED), pairs, Wanted(), 10)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--lang", "th"), ("--source", "nope")])
+def test_a_language_or_source_without_rejected_rows_is_named_with_those_that_have(
+    tables, hexapla, flag, value
+):
+    pairs, written = tables
+    status, _, err = hexapla("inspect", "--quarantine", written(REJECTED), "--pairs", pairs, flag, value)
+    assert status == 2
+    held = "de, zh" if flag == "--lang" else "s, t"
+    assert err.endswith(f"{flag}: no row of '{value}' is here; there are rows of {held}\n")

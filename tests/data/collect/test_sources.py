@@ -1,0 +1,350 @@
+"""Sources: what goes in comes out with stable ids, and whatever does not fit is named."""
+
+import csv
+import gzip
+import json
+import sqlite3
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from hexapla import schema
+from hexapla.config_data import Source
+from hexapla.data.collect import cells, cutting, sources
+from hexapla.data.collect import rows as rows_module
+from hexapla.data.collect.sources import Tally
+from hexapla.io import cache, readers
+from hexapla.schema import Pair, UserError
+from hexapla.text import language_codes, sentences
+
+ROOT = Path(__file__).parents[3]
+SAMPLE = ROOT / "data" / "sample"
+HELP = ROOT / ".." / "shared" / "corpora" / "help-parallel.jsonl.gz"
+GOOD = {"question": "Who sleeps?", "passage": "The cat sleeps.", "answer": "The cat"}
+
+
+def lines(path: Path, *rows: dict) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def read(source: Source, tally: Tally | None = None) -> list[Pair]:
+    return list(sources.pairs(sources.rows(source, SAMPLE), source, tally or Tally()))
+
+
+def read_file(path: object, tally: Tally | None = None, **settings: object) -> list[Pair]:
+    return read(Source(kind="files", name="x", path=str(path), **settings), tally)
+
+
+def squad(*qas: dict) -> dict:
+    return {
+        "version": "2.0",
+        "data": [{"title": "t", "paragraphs": [{"context": "The cat sleeps.", "qas": [*qas]}]}],
+    }
+
+
+QA = {
+    "id": "q1",
+    "question": "Who sleeps?",
+    "answers": [{"text": "The cat", "answer_start": 0}, {"text": "cat"}],
+}
+NONE = {"id": "q2", "question": "Who barks?", "answers": [], "is_impossible": True}
+
+
+def hub_folder(path: Path, **columns: list) -> str:
+    """A data set in the hub's real layout: Parquet shards, and a card that names the splits."""
+    (path / "data").mkdir(parents=True)
+    pq.write_table(pa.table(columns), path / "data" / "train-00000-of-00001.parquet")
+    card = {"configs": [{"config_name": "plain", "data_files": [{"split": "train", "path": "data/train-*"}]}]}
+    (path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n", encoding="utf-8")
+    return str(path)
+
+
+def hub(dataset: str, **settings: object) -> Source:
+    return Source(**{"kind": "hub", "name": "x", "dataset": dataset, "revision": "abc", **settings})
+
+
+# --- good rows ---------------------------------------------------------------------------------
+
+
+def test_formats_agree(tmp_path: Path) -> None:
+    rows = [GOOD, {"question": "Who runs?", "passage": 'The dog runs,\n"fast".', "answer": ""}]
+    lines(tmp_path / "a.jsonl", *rows)
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, GOOD)
+        writer.writeheader()
+        writer.writerows(rows)
+    for name in ("a.jsonl", "a.csv"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    with sqlite3.connect(tmp_path / "a.db") as base:
+        base.execute("CREATE TABLE qa (question, passage, answer)")
+        base.executemany("INSERT INTO qa VALUES (:question, :passage, :answer)", rows)
+    base.close()
+    folder = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in GOOD})
+    kinds = ("jsonl", "csv", "parquet", "jsonl.gz", "csv.gz")
+    found = [read_file(tmp_path / f"a.{kind}") for kind in kinds]
+    found.append(read(hub(folder)))
+    found.append(read(Source(kind="sql", name="x", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa")))
+    assert len(found[0]) == 2
+    assert found[0][0].question == "Who sleeps?"
+    assert found[0][0].lang == "en"
+    assert found[0][0].engine == "original"
+    assert all(one == found[0] for one in found)
+
+
+def test_negatives_are_a_list_or_where_there_are_none_a_text(tmp_path: Path) -> None:
+    cells = [["The dog runs.", " "], [], None, [" It rains. "]]
+    rows = [{**GOOD, "question": f"{i}?", "hard": cell} for i, cell in enumerate(cells)]
+    lines(tmp_path / "a.jsonl", *rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    folder = hub_folder(tmp_path / "hub", **{key: [row[key] for row in rows] for key in rows[0]})
+    columns = {"negatives": "hard"}
+    found = [read_file(tmp_path / f"a.{kind}", columns=columns) for kind in ("jsonl", "parquet")]
+    found.append(read(hub(folder, columns=columns)))
+    wanted = [("The dog runs.", ""), (), (), ("It rains.",)]
+    assert [[pair.negatives for pair in one] for one in found] == [wanted] * 3
+    (tmp_path / "a.csv").write_text('question,passage,hard\n1?,The cat.,\n2?,The cat.,"A, b."\n')
+    assert [pair.negatives for pair in read_file(tmp_path / "a.csv", columns=columns)] == [(), ("A, b.",)]
+
+
+def test_glob_takes_all_files_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in "bca":
+        lines(tmp_path / "sub" / f"{name}.jsonl", {**GOOD, "id": name, "question": f"{name}?"})
+    (tmp_path / "sub" / "d.txt").write_text("no source", encoding="utf-8")
+    assert [pair.id for pair in read_file(tmp_path / "sub" / "*.jsonl")] == ["x/a", "x/b", "x/c"]
+    monkeypatch.chdir(tmp_path)
+    assert len(read_file("**/*.jsonl")) == 3
+
+
+def test_squad_takes_the_first_answer_and_skips_what_has_none(tmp_path: Path) -> None:
+    cache.write_json(tmp_path / "dev.json", squad(QA, NONE))
+    tally = Tally()
+    (pair,) = read_file(tmp_path / "dev.json", tally)
+    assert pair[:6] == ("x/q1", "x", "en", "Who sleeps?", "The cat sleeps.", "The cat")
+    assert (tally.read, tally.skipped) == (2, 1)
+
+
+def test_hub_answers_in_squad_form(tmp_path: Path) -> None:
+    folder = hub_folder(
+        tmp_path / "hub",
+        id=["a", "b"],
+        question=["Who?", "What?"],
+        context=["The cat.", "The dog."],
+        answers=[{"text": ["cat", "The"], "answer_start": [4, 0]}, {"text": [], "answer_start": []}],
+    )
+    tally = Tally()
+    (pair,) = read(hub(folder, config="plain", columns={"passage": "context"}), tally)
+    assert (pair.id, pair.answer, tally.skipped) == ("x/a", "cat", 1)
+
+
+def test_hub_files_may_be_named_where_the_dataset_does_not(tmp_path: Path) -> None:
+    for lang, text in {"english": "Who?", "german": "Wer?"}.items():
+        (tmp_path / "hub" / lang).mkdir(parents=True)
+        table = pa.table({"question": [text], "passage": ["The cat."]})
+        pq.write_table(table, tmp_path / "hub" / lang / "a-train.parquet")
+    (pair,) = read(hub(str(tmp_path / "hub"), path="english/a-train*.parquet"))
+    assert pair.question == "Who?"
+
+
+def test_a_hub_folder_may_lie_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_folder(tmp_path / "hub", question=["Who?"], passage=["The cat."])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (pair,) = read(hub("~/hub"))
+    assert pair.question == "Who?"
+    refused(["'~/gone'", "no such folder"], hub("~/gone"))
+
+
+def test_tmx_units_become_pairs(tmp_path: Path) -> None:
+    def unit(name: str, **texts: str) -> str:
+        variants = "".join(f'<tuv xml:lang="{lang}"><seg>{text}</seg></tuv>' for lang, text in texts.items())
+        return f'<tu tuid="{name}">{variants}</tu>'
+
+    def write(*units: str) -> Source:
+        path = tmp_path / "a.tmx"
+        path.write_text(f"<tmx><body>{''.join(units)}</body></tmx>", encoding="utf-8")
+        return Source(kind="tmx", name="x", path=str(path))
+
+    question = unit("a/b/question", de="Wer schläft?", en="Who sleeps?", fr="Qui ?")
+    passage = unit("a/b/passage", de="Die Katze schläft.", en="The cat sleeps.")
+    source = write(
+        question,
+        passage,
+        unit("a/b/answer", en="The cat"),
+        unit("c/question", en="Q"),
+        unit("c/passage", en="P"),
+    )
+    found = read(source)
+    assert [(pair.id, pair.lang, pair.answer) for pair in found] == [
+        ("x/a/b", "en", "The cat"), ("x/a/b", "de", ""), ("x/c", "en", ""),
+    ]  # fmt: skip
+    assert found[1].question == "Wer schläft?"
+    assert list(sources.rows(source, SAMPLE, skip=1)) == list(sources.rows(source, SAMPLE))[1:]
+    with pytest.raises(UserError, match="unit 1: tuid is 'a', wants <id>/question"):
+        read(write(unit("a", en="Who?")))
+    with pytest.raises(UserError, match="unit 1: 'a' has no English question and passage side by side"):
+        read(write(unit("a/question", en="Who?"), unit("b/question", en="Who?"), unit("a/passage", en="P")))
+
+
+@pytest.mark.skipif(not HELP.is_file(), reason="the shared corpora are not here")
+def test_the_help_in_many_languages_is_read_as_it_lies() -> None:
+    columns = {"question": "texts.{lang}.question", "passage": "texts.{lang}.passage"}
+    tally = Tally()
+    found = read_file(HELP, tally, columns=columns, languages=("en", "de", "zh", "hi"))
+    counts = {lang: sum(pair.lang == lang for pair in found) for lang in ("en", "de", "zh", "hi")}
+    assert counts == {"en": 8175, "de": 8161, "zh": 5411, "hi": 202}
+    assert tally.read == 8175
+    assert tally.translations == 8161 + 5411 + 202
+
+
+def test_the_sample_is_read_as_it_was() -> None:
+    tally = Tally()
+    found = read(Source(kind="sample"), tally)
+    written = [json.loads(line) for line in (SAMPLE / "pairs" / "en.jsonl").read_text("utf-8").splitlines()]
+    assert [(p.id, p.question, p.passage, p.answer) for p in found] == [
+        (f"sample/{row['id']}", row["question"], row["passage"], row["answer"]) for row in written
+    ]
+    assert vars(tally) == {**vars(Tally()), "read": 336}
+
+
+# --- where to go on, and whether to ----------------------------------------------------------------
+
+
+def test_rows_are_skipped_over_files_and_shards(tmp_path: Path) -> None:
+    for name in "ab":
+        lines(tmp_path / f"{name}.jsonl", *({**GOOD, "id": f"{name}{i}"} for i in range(3)))
+    folder = hub_folder(tmp_path / "hub", question=["1?", "2?", "3?"], passage=["The cat."] * 3)
+    with sqlite3.connect(tmp_path / "a.db") as base:
+        base.execute("CREATE TABLE qa (question, passage)")
+        base.executemany("INSERT INTO qa VALUES (?, ?)", [(f"{i}?", "The cat.") for i in range(5)])
+    base.close()
+    for source in (
+        Source(kind="files", path=str(tmp_path / "*.jsonl")),
+        Source(kind="sample"),
+        hub(folder),
+        Source(kind="sql", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa"),
+    ):
+        whole = list(sources.rows(source, SAMPLE))
+        for skip in (0, 1, 3, 4, len(whole), len(whole) + 2):
+            assert list(sources.rows(source, SAMPLE, skip=skip)) == whole[skip:]
+
+
+def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> None:
+    path = lines(tmp_path / "a.jsonl", GOOD)
+    lines(tmp_path / "b.jsonl", GOOD, GOOD)
+
+    def known(**settings: object) -> str | None:
+        return sources.fingerprint(Source(**{"kind": "files", "path": path, **settings}), SAMPLE)
+
+    one = known()
+    assert one == known()
+    assert len(one or "") == 64
+    others = [
+        known(name="y"),
+        known(path=str(tmp_path / "b.jsonl")),
+        known(path=str(tmp_path / "*.jsonl")),
+        known(columns={"answer": "a"}),
+        known(where={"a": "b"}),
+        known(limit=3),
+        known(sample=0.5),
+        known(cut_passages=100),
+        known(languages=("en",)),
+        known(kind="sample", path=""),
+    ]
+    assert len({one, *others}) == len(others) + 1
+    (tmp_path / "c.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
+    assert known(path=str(tmp_path / "c.jsonl")) == one
+    lines(tmp_path / "a.jsonl", {**GOOD, "answer": ""})
+    assert known() != one
+    with pytest.raises(UserError, match="nowhere.jsonl: not found"):
+        known(path=str(tmp_path / "nowhere.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [sources, rows_module, cells, cutting, language_codes, readers, sentences, schema, cache],
+    ids=str,
+)
+def test_a_fingerprint_follows_the_code(module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sources.fingerprint(Source(kind="sample"), SAMPLE)
+    changed = tmp_path / "changed.py"
+    changed.write_text(Path(module.__file__).read_text("utf-8") + "# changed\n", encoding="utf-8")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    assert sources.fingerprint(Source(kind="sample"), SAMPLE) != before
+
+
+def test_a_fingerprint_is_known_of_a_commit_and_of_a_folder_alone(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "hub", question=["1?"], passage=["The cat."])
+
+    def known(**settings: object) -> str | None:
+        return sources.fingerprint(hub(**{"dataset": "a/b", **settings}), SAMPLE)
+
+    assert known(revision="main") is None
+    assert known(revision="a" * 39) is None
+    commits = [known(revision="a" * 40), known(revision="b" * 40), known(revision="a" * 40, config="c")]
+    files = [known(revision="a" * 40, path=f"{name}.parquet") for name in "xy"]
+    local = [known(dataset=folder)]
+    (tmp_path / "hub" / "more.parquet").write_bytes(b"")
+    local.append(known(dataset=folder))
+    assert None not in (*commits, *files, *local)
+    assert len({*commits, *files, *local}) == 7
+    assert sources.fingerprint(Source(kind="sql", url="sqlite:///a", query="b"), SAMPLE) is None
+
+
+def test_every_kind_has_a_reader() -> None:
+    from typing import get_args, get_type_hints
+
+    assert {*sources.READERS, ""} == set(get_args(get_type_hints(Source)["kind"]))
+
+
+# --- mistakes --------------------------------------------------------------------------------------
+
+
+def refused(wanted: list[str], source: Source) -> None:
+    with pytest.raises(UserError) as caught:
+        read(source)
+    assert "\n" not in str(caught.value)
+    assert all(part in str(caught.value) for part in wanted), caught.value
+
+
+def test_bad_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"data": [{"paragraphs": [{"qas": [{"id": "q"}]}]}]}', encoding="utf-8")
+    cache.write_json(tmp_path / "none.json", squad(NONE))
+    (tmp_path / "a.txt").write_text("x", encoding="utf-8")
+    cases = {
+        "missing.jsonl": ["missing.jsonl", "not found"],
+        "*.missing": ["*.missing", "no file matches"],
+        "a.json": ["a.json", "question 'q'", "SQuAD", "answers"],
+        "a.txt": ["a.txt", "format"],
+    }
+    for name, wanted in cases.items():
+        refused(wanted, Source(kind="files", path=str(tmp_path / name)))
+    named = Source(kind="files", path=str(tmp_path / "none.json"), columns={"question": "q"})
+    refused(["none.json", "columns"], named)
+
+
+def test_bad_data_sets_are_refused(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "hub", question=["Who?"], context=["The cat."])
+    refused(["row 1", "'passage'", "question, context"], hub(folder))
+    refused(["split 'dev'", "ValueError", "train"], hub(folder, split="dev"))
+    refused(["'nope'", "plain"], hub(folder, config="nope"))
+    refused(["no such folder"], hub(str(tmp_path / "gone")))
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def unreachable(*args: object, **options: object) -> None:
+        assert options["revision"] == "abc"
+        assert options["streaming"] is True
+        assert "data_files" not in options
+        raise ConnectionError("Couldn't reach 'a/b' on the Hub\nmore lines")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(UserError, match="a/b.*ConnectionError.*network") as caught:
+        next(sources.rows(hub("a/b"), SAMPLE))
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,172 @@
+"""CTranslate2 beside transformers, on the same tiny models: the same tokens, from a cache that is whole."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import tiny_models
+from hexapla.data.translate import compiled, pretrained
+from hexapla.data.translate.compiled import Compiled
+from hexapla.data.translate.machine import Machine
+from hexapla.io import cache
+from hexapla.schema import UserError
+from hexapla.text import sentences
+from tiny_models import EN, TAUGHT
+
+ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra ctranslate2 is not installed")
+
+FAMILIES = ("marian", "m2m100", "nllb", "madlad")
+ODD = [
+    "the cat the dog the bird",
+    "at night a bird",
+    "runs runs runs runs",
+    "sings the cat at one night bird",
+]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return tiny_models.taught(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def engine(model: Path, compute: str = "fp32", beams: int = 1) -> Compiled:
+    return Compiled(str(model), compute=compute, batch_tokens=64, beams=beams)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_tokens_as_transformers(family, taught) -> None:
+    one, other = Machine(str(taught[family]), batch_tokens=64, beams=1), engine(taught[family])
+    checkpoint = one._checkpoint
+    for lang in TAUGHT:
+        target = checkpoint.targets[lang]
+        tokens = checkpoint.encode([*EN, *ODD], target)
+        wanted = [one._generate([ids], 30, target) for ids in tokens]
+        assert [other._generate([ids], 30, target) for ids in tokens] == wanted
+        assert other._generate(tokens, 30, target) == [ids for (ids,) in wanted]
+
+
+@pytest.mark.parametrize("compute", ["auto", "int8", "bf16", "fp32"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_learnt_comes_out_in_any_precision(family, compute, taught) -> None:
+    made = engine(taught[family], compute)
+    if compute == "bf16" and "bfloat16" not in ctranslate2.get_supported_compute_types(compiled._device()):
+        with pytest.raises(UserError, match="can't do 'bf16'; take auto"):
+            made.translate(EN, "de")
+        return
+    made.check(["de", "es"])
+    assert made.name == f"ctranslate2:tiny-{family}"
+    for lang, translations in TAUGHT.items():
+        assert made.translate(EN, lang) == [(text,) for text in translations]
+        assert made.translate(EN[::-1], lang) == [(text,) for text in translations[::-1]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_does_not_fit_or_end_has_no_translation(family, taught, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(taught[family])
+    assert made.translate([EN[0], "the cat " * 300, " "], "de") == [(TAUGHT["de"][0],), (), ()]
+    translate = made._translator.translate_batch
+
+    class Endless:
+        def translate_batch(self, *given, **options):
+            return translate(*given, min_decoding_length=options["max_decoding_length"], **options)
+
+    made.__dict__["_translator"] = Endless()
+    assert made.translate(EN, "de") == [()] * len(EN)
+
+
+def test_a_model_is_converted_once_whoever_comes_first(taught, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path))
+    checkpoint = engine(taught["nllb"])._checkpoint
+    folder = compiled.converted(checkpoint, "int8_float32")
+    before = (folder / "model.bin").stat().st_mtime_ns
+    assert compiled.converted(checkpoint, "int8") == folder
+    assert (folder / "model.bin").stat().st_mtime_ns == before
+    assert compiled.converted(checkpoint, "float32") != folder
+    # What a killed one left is no model, and is not taken for one.
+    (folder / "model.bin").unlink()
+    (folder.parent / f".{folder.name}.x1").mkdir()
+    assert (compiled.converted(checkpoint, "int8") / "model.bin").stat().st_mtime_ns > before
+    assert not [file for file in folder.parent.iterdir() if file.name.startswith(".")]
+
+
+def test_of_two_that_need_a_model_at_once_one_converts(taught, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path))
+    calls: list[str] = []
+    convert = compiled._convert
+
+    def counted(*given) -> None:
+        calls.append("x")
+        time.sleep(0.2)
+        convert(*given)
+
+    monkeypatch.setattr(compiled, "_convert", counted)
+    two = [engine(taught["marian"]), engine(taught["marian"])]
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda each: each.translate(EN[:1], "de"), two)) == [[(TAUGHT["de"][0],)]] * 2
+    assert len(calls) == 1
+
+
+KINDS = {"cpu": {"float32"}, "cuda": {"float32", "float16", "int8_float16", "int8_float32"}}
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [("cpu", ["float32", "", "", "float32"]), ("cuda", ["float16", "int8_float16", "", "float32"])],
+)
+def test_a_type_is_the_best_that_the_device_can(device, wanted, taught, monkeypatch) -> None:
+    package = SimpleNamespace(
+        get_supported_compute_types=KINDS.get, get_cuda_device_count=lambda: int(device == "cuda"),
+        __version__="5",
+    )  # fmt: skip
+    monkeypatch.setattr(compiled, "_package", lambda: package)
+    for compute, kind in zip(("auto", "int8", "bf16", "fp32"), wanted, strict=True):
+        if kind:
+            assert compiled._type(compute, device) == kind
+        else:
+            with pytest.raises(
+                UserError, match=f"^translate.compute: this machine's {device} can't do '{compute}'"
+            ):
+                compiled._type(compute, device)
+        # The machines that plan and those that translate may differ: to name work is no mistake.
+        assert f" {kind or compute} " in engine(taught["nllb"], compute).identity("de")
+
+
+def test_identity_and_a_missing_package(taught, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = engine(taught["nllb"])
+    others = [engine(taught["nllb"], "int8"), engine(taught["marian"]), engine(taught["nllb"], beams=2)]
+    assert len({made.identity("es"), *(other.identity("de") for other in (made, *others))}) == 5
+    assert engine(taught["nllb"]).identity("de") == made.identity("de")
+    for module, name in ((sentences, "identity"), (pretrained, "version")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *_: "another")
+            assert "another" in made.identity("de")
+
+    def gone(name: str):
+        raise ImportError(name)
+
+    monkeypatch.setattr(compiled.importlib, "import_module", gone)
+    with pytest.raises(UserError, match=r"pip install 'hexapla\[ctranslate2\]'"):
+        engine(taught["nllb"])
+
+
+def test_broken_weights_are_one_line(taught, tmp_path: Path) -> None:
+    for file in taught["m2m100"].iterdir():
+        (tmp_path / file.name).write_bytes(b"x" * 64 if file.suffix == ".safetensors" else file.read_bytes())
+    with pytest.raises(UserError, match="can't be loaded"):
+        engine(tmp_path).translate(["x"], "de")
+    assert not list((cache.cache_root() / "ctranslate2").glob(".*"))

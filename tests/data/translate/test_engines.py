@@ -1,0 +1,64 @@
+"""One engine a setting, checked for all languages before any work."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tiny_models
+from conftest import SAMPLE
+from hexapla.config_data import Translate
+from hexapla.data.translate import compiled, engines
+from hexapla.schema import UserError
+from tiny_models import EN, TAUGHT
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return tiny_models.taught(tmp_path_factory.getbasetemp())
+
+
+def test_memory_is_the_default_and_built_once() -> None:
+    settings = Translate(languages=("de", "es"))
+    engines.check(settings, SAMPLE)
+    one = engines.engine(settings, SAMPLE, "de")
+    assert one.name == "memory"
+    assert engines.engine(pickle.loads(pickle.dumps(settings)), SAMPLE, "es") is one
+    assert (
+        engines.engine(replace(settings, memories=("x.jsonl",), engine="apertium"), SAMPLE, "de") is not one
+    )
+    with pytest.raises(UserError, match="memory has no 'fr'"):
+        engines.check(replace(settings, languages=("de", "fr")), SAMPLE)
+
+
+def test_each_language_has_its_model(taught, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Translate(
+        engine="transformers", languages=("de", "es", "zh"), model=str(taught["nllb"]),
+        models={"es": str(taught["marian"])},
+    )  # fmt: skip
+    engines.check(settings, SAMPLE)
+    names = {lang: engines.engine(settings, SAMPLE, lang).name for lang in settings.languages}
+    assert names == {lang: f"transformers:tiny-{'marian' if lang == 'es' else 'nllb'}" for lang in names}
+    assert engines.engine(settings, SAMPLE, "de") is engines.engine(settings, SAMPLE, "zh")
+    assert engines.engine(settings, SAMPLE, "es").translate(EN[:1], "es") == [(TAUGHT["es"][0],)]
+    with pytest.raises(UserError, match="tiny-marian' has no 'zh'"):
+        engines.check(replace(settings, models={"zh": str(taught["marian"])}), SAMPLE)
+
+
+def test_ctranslate2_is_checked_before_any_work(taught, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Translate(engine="ctranslate2", languages=("de",), model=str(taught["nllb"]), compute="int8")
+
+    def gone(name: str):
+        raise ImportError(name)
+
+    engines._built.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled.importlib, "import_module", gone)
+        with pytest.raises(UserError, match=r"hexapla\[ctranslate2\]"):
+            engines.check(settings, SAMPLE)
+    pytest.importorskip("ctranslate2", reason="the extra ctranslate2 is not installed")
+    engines.check(settings, SAMPLE)
+    assert "int8" in engines.engine(settings, SAMPLE, "de").identity("de")
+    with pytest.raises(UserError, match="no such folder"):
+        engines.check(replace(settings, models={"de": "./gone"}), SAMPLE)

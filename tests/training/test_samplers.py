@@ -1,0 +1,313 @@
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hexapla.schema import UserError
+from hexapla.training import samplers
+from hexapla.training.samplers import CROSSLINGUAL, MIXED, MONOLINGUAL, PARALLEL, Codes, Plan
+
+KINDS = [
+    {"sampler": "hybrid"},
+    {"sampler": "hybrid", "mixing": "example", "alpha": 0.3},
+    {"sampler": "hybrid", "mixing": "example", "alpha": 1.0},
+    {"sampler": "monolingual"},
+    {"sampler": "crosslingual"},
+    {"sampler": "parallel", "languages_per_id": 2},
+]
+
+
+def codes(texts):
+    names = list(dict.fromkeys(texts))
+    return Codes(np.array([names.index(text) for text in texts], np.int32), names)
+
+
+def indexed(rows):
+    """The index of rows (id, language, passage, source)."""
+    return samplers.index(*map(codes, zip(*rows, strict=True)))
+
+
+def table(ids, languages, per_passage=1, missing=(), source=lambda _: "one"):
+    return indexed(
+        [
+            (f"q{i}", lang, f"p{i // per_passage}", source(i))
+            for i in range(ids)
+            for lang in languages
+            if (i, lang) not in missing
+        ]
+    )
+
+
+def plan(index, sampler="hybrid", batch_size=4, seed=0, **more):
+    return Plan(index, sampler=sampler, batch_size=batch_size, seed=seed, **more)
+
+
+def same(one, other):
+    return one.kind == other.kind and all(map(np.array_equal, one[1:], other[1:]))
+
+
+def epochs(plan, count=1):
+    return [plan(epoch, step) for epoch in range(count) for step in range(len(plan))]
+
+
+@st.composite
+def ragged(draw):
+    """Ids share passages and lack languages, one source is English only, yet a batch can be filled."""
+    ids = draw(st.integers(24, 60))
+    languages = ["de", "en", "fr", "zh", "ar"][: draw(st.integers(2, 5))]
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    english = ids - draw(st.integers(0, 10))
+    missing = {(i, lang) for i in range(english, ids) for lang in languages if lang != "en"}
+    missing |= {(i, lang) for i in range(12, english) for lang in languages[:1] if rng.random() < 0.4}
+    return table(
+        ids, languages, draw(st.integers(1, 3)), missing, lambda i: "en only" if i >= english else "all"
+    )
+
+
+@given(
+    ragged(), st.sampled_from(KINDS), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 99), st.integers(0, 60)
+)
+def test_every_batch_keeps_its_promises(index, kind, exponent, seed, step):
+    batch = plan(index, seed=seed, exponent=exponent, **kind).at(step)
+    per_id = 2 if kind["sampler"] == "parallel" else 1
+    assert [len(column) for column in batch[1:]] == [4, 4, 4]
+    assert len(set(batch.items)) == len(set(index.passages[batch.items])) == 4 // per_id
+    question, passage = batch.question_languages, batch.passage_languages
+    for languages in (question, passage):
+        assert (index.rows[batch.items, languages] >= 0).all()
+    if batch.kind == MONOLINGUAL:
+        assert len({*question, *passage}) == 1
+    elif batch.kind == CROSSLINGUAL:
+        assert (question != passage).all()
+    elif batch.kind == PARALLEL:
+        assert (question == passage).all()
+        assert (batch.items[::2] == batch.items[1::2]).all()
+        assert (question[::2] != question[1::2]).all()
+    else:
+        assert batch.kind == MIXED
+        assert kind["alpha"] < 1 or (question == passage).all()
+
+
+@given(ragged(), st.integers(0, 99), st.integers(0, 30), st.sampled_from(["batch", "example"]))
+def test_alpha_one_is_monolingual_and_alpha_zero_crosslingual(index, seed, step, mixing):
+    assert same(plan(index, alpha=1, seed=seed).at(step), plan(index, "monolingual", seed=seed).at(step))
+    zero = plan(index, alpha=0, mixing=mixing, seed=seed).at(step)
+    assert same(zero, plan(index, "crosslingual", seed=seed).at(step))
+
+
+@given(st.sampled_from(KINDS), st.sampled_from([0.5, 1.0]), st.randoms())
+def test_a_step_depends_on_nothing_that_went_before(kind, exponent, random):
+    index = table(40, "abc", 2, source=lambda i: str(i < 11))
+    batches = epochs(plan(index, exponent=exponent, **kind), 3)
+    order = list(range(len(batches)))
+    random.shuffle(order)
+    jumped = plan(index, exponent=exponent, **kind)
+    assert all(same(jumped.at(step), batches[step]) for step in order)
+    last = len(batches) - 1
+    assert same(plan(index, exponent=exponent, **kind).at(last), batches[last])
+    other = epochs(plan(index, exponent=exponent, seed=1, **kind), 3)
+    assert not all(map(same, batches, other))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("per_passage", [1, 3])
+def test_an_epoch_holds_every_id_once(kind, per_passage):
+    index = table(48, "abc", per_passage, source=lambda i: str(i % 3))
+    per_id = 2 if kind["sampler"] == "parallel" else 1
+    walked = plan(index, seed=per_passage, **kind)
+    assert len(walked) == 48 * per_id // 4
+    for epoch in range(3):
+        seen = [item for step in range(len(walked)) for item in walked(epoch, step).items]
+        assert sorted(seen) == sorted(list(range(48)) * per_id)
+
+
+@given(ragged(), st.sampled_from(KINDS), st.integers(0, 60), st.sampled_from([1, 2, 3, 4, 8]))
+def test_the_parts_of_all_processes_are_the_global_batch(index, kind, step, processes):
+    size = 8 if kind["sampler"] == "parallel" else 4
+    batch = plan(index, batch_size=size, **kind).at(step)
+    if len(batch.items) % processes:
+        with pytest.raises(
+            UserError, match=f"train.batch_size: {size} can't be divided among {processes} processes"
+        ):
+            batch.part(0, processes)
+        return
+    parts = [batch.part(process, processes) for process in range(processes)]
+    assert {part.kind for part in parts} == {batch.kind}
+    assert {len(part.items) for part in parts} == {len(batch.items) // processes}
+    for column in range(1, 4):
+        assert np.array_equal(np.concatenate([part[column] for part in parts]), batch[column])
+
+
+def shares(counter):
+    return {key: count / counter.total() for key, count in counter.items()}
+
+
+def pairs_of(batches):
+    return Counter(
+        pair for b in batches for pair in zip(b.question_languages, b.passage_languages, strict=True)
+    )
+
+
+def test_kinds_and_languages_come_as_often_as_stated():
+    walked = plan(table(64, "abcd"), alpha=0.3, batch_size=8)
+    batches = [walked.at(step) for step in range(2000)]
+    alone = [b for b in batches if b.kind == MONOLINGUAL]
+    assert len(alone) / 2000 == pytest.approx(0.3, abs=0.04)
+    expected = dict.fromkeys(range(4), pytest.approx(1 / 4, abs=0.07))
+    assert shares(Counter(b.question_languages[0] for b in alone)) == expected
+    across = shares(pairs_of(b for b in batches if b.kind == CROSSLINGUAL))
+    assert len(across) == 12
+    assert all(share == pytest.approx(1 / 12, abs=0.01) for share in across.values())
+
+
+def test_mixing_by_example_draws_the_kind_of_each_pair():
+    walked = plan(table(64, "abc"), alpha=0.3, mixing="example", batch_size=8)
+    batches = [walked.at(step) for step in range(1000)]
+    assert {b.kind for b in batches} == {MIXED}
+    drawn = shares(pairs_of(batches))
+    for question in range(3):
+        for passage in range(3):
+            expected = 0.3 / 3 if question == passage else 0.7 / 6
+            assert drawn[question, passage] == pytest.approx(expected, abs=0.015)
+    inside = Counter((b.question_languages == b.passage_languages).sum() for b in batches)
+    assert len(inside) > 4, "the kinds of a batch's pairs are drawn one by one"
+
+
+WEIGHTS = {"a": 1.0, "c": 2.0, "d": 5.0}
+
+
+def test_weighted_languages_come_as_often_as_stated():
+    index = table(64, "abcd")
+    weight = {index.languages.index(name): value / 8 for name, value in WEIGHTS.items()}
+    alone = plan(index, "monolingual", batch_size=8, weights=WEIGHTS)
+    languages = shares(Counter(int(alone.at(step).question_languages[0]) for step in range(3000)))
+    assert languages == {column: pytest.approx(share, abs=0.03) for column, share in weight.items()}
+    across = plan(index, "crosslingual", batch_size=8, weights=WEIGHTS)
+    drawn = shares(pairs_of(across.at(step) for step in range(3000)))
+    assert len(drawn) == 6
+    for one, two in combinations(weight, 2):
+        either = weight[one] * weight[two] * (1 / (1 - weight[one]) + 1 / (1 - weight[two]))
+        assert drawn[one, two] == pytest.approx(either / 2, abs=0.015)
+        assert drawn[two, one] == pytest.approx(either / 2, abs=0.015)
+    some = plan(index, "parallel", batch_size=8, languages_per_id=2, weights=WEIGHTS)
+    sets = Counter(
+        tuple(sorted(pair))
+        for step in range(2000)
+        for pair in some.at(step).question_languages.reshape(-1, 2)
+    )
+    for (one, two), share in shares(sets).items():
+        either = weight[one] * weight[two] * (1 / (1 - weight[one]) + 1 / (1 - weight[two]))
+        assert share == pytest.approx(either, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_weights_for_all_languages_are_no_weights(kind):
+    index = table(40, "abc")
+    weighted = plan(index, weights=dict.fromkeys("abc", 2.0), **kind)
+    assert all(map(same, epochs(weighted), epochs(plan(index, **kind))))
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_sources_come_as_often_as_stated(exponent):
+    sizes = {"small": 40, "middle": 100, "large": 360}
+    bounds = dict(zip(sizes, np.cumsum(list(sizes.values())), strict=True))
+    index = table(500, "ab", source=lambda i: next(name for name, end in bounds.items() if i < end))
+    walked = plan(index, batch_size=10, exponent=exponent)
+    batches = epochs(walked, 6)
+    drawn = shares(Counter(index.source_names[index.sources[item]] for b in batches for item in b.items))
+    total = sum(size**exponent for size in sizes.values())
+    assert drawn == {name: pytest.approx(size**exponent / total, abs=0.01) for name, size in sizes.items()}
+
+
+def test_english_only_sources_take_part_where_they_can():
+    missing = {(i, "de") for i in range(20)}
+    index = table(40, ["de", "en"], missing=missing, source=lambda i: "en" if i < 20 else "both")
+    assert index.languages == ("de", "en")
+    for sampler in ("hybrid", "crosslingual", "parallel"):
+        for batch in epochs(plan(index, sampler, languages_per_id=2), 4):
+            if batch.kind != MONOLINGUAL or batch.question_languages[0] == 0:
+                assert (batch.items >= 20).all()
+    mixed = epochs(plan(index, mixing="example"), 4)
+    assert any((b.items < 20).any() for b in mixed)
+    for batch in mixed:
+        here = batch.items < 20
+        assert (batch.question_languages[here] == 1).all()
+        assert (batch.passage_languages[here] == 1).all()
+    english = [b for b in epochs(plan(index, "monolingual"), 4) if b.question_languages[0] == 1]
+    assert (np.concatenate([b.items for b in english]) < 20).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_index_knows_the_rows_of_its_table():
+    index = indexed([("b", "de", "p", "x"), ("a", "en", "q", "w"), ("b", "ar", "p", "x")])
+    assert index.languages == ("ar", "de", "en")
+    assert index.source_names == ("w", "x")
+    assert index.rows.tolist() == [[2, 0, -1], [-1, -1, 1]]
+    assert index.sources.tolist() == [1, 0]
+    assert index.passages[0] != index.passages[1]
+    assert [column.dtype for column in (index.rows, index.passages, index.sources)] == [
+        np.int32,
+        np.int32,
+        np.int16,
+    ]
+
+
+@given(ragged(), st.randoms())
+def test_an_index_does_not_depend_on_the_chunks_it_was_built_in(index, random):
+    rows = [
+        (f"q{i}", lang, f"p{index.passages[i]}", index.source_names[index.sources[i]])
+        for i, row in enumerate(index.rows)
+        for lang, there in zip(index.languages, row >= 0, strict=True)
+        if there
+    ]
+    random.shuffle(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers, "_CHUNK", 7)
+        chunked = indexed(rows)
+    whole = indexed(rows)
+    assert chunked.languages == whole.languages == index.languages
+    assert all(np.array_equal(chunked[field], whole[field]) for field in (1, 2, 3))
+    for item, row in enumerate(whole.rows):
+        assert {rows[r][0] for r in row if r >= 0} == {rows[row.max()][0]}
+        assert all(rows[r][1] == whole.languages[column] for column, r in enumerate(row) if r >= 0)
+        assert whole.source_names[whole.sources[item]] == rows[row.max()][3]
+
+
+def test_an_id_that_stands_twice_in_a_language_is_named():
+    with pytest.raises(UserError, match="id 'a' stands twice in language 'de'"):
+        indexed([("b", "de", "p", "s"), ("a", "de", "p", "s"), ("a", "de", "p", "s")])
+
+
+def test_data_that_cannot_fill_a_batch_are_refused():
+    with pytest.raises(UserError, match=r"train\.batch_size: 4 takes 4 .* 'hybrid' finds only 3"):
+        plan(table(6, "ab", per_passage=2))
+    nothing = Codes(np.zeros(0, np.int32), ())
+    for kind in KINDS:
+        with pytest.raises(UserError, match="finds only 0"):
+            plan(samplers.index(nothing, nothing, nothing, nothing), **kind)
+    alone = table(9, ["en"])
+    assert plan(alone, "monolingual").at(0).kind == MONOLINGUAL
+    for sampler in ("crosslingual", "hybrid"):
+        with pytest.raises(UserError, match=f"sampler '{sampler}' finds only 0"):
+            plan(alone, sampler)
+    halves = table(8, "ab", missing={(i, "ab"[i % 2]) for i in range(8)})
+    with pytest.raises(UserError, match="takes 5 different passages but sampler 'monolingual' finds only 4"):
+        plan(halves, "monolingual", batch_size=5)
+    with pytest.raises(UserError, match="takes 2 different passages, each in 3 languages,.* finds only 0"):
+        plan(table(9, "ab"), "parallel", batch_size=6, languages_per_id=3)
+    with pytest.raises(UserError, match=r"parallel\.languages: 3 does not divide train\.batch_size, 4"):
+        plan(table(9, "abc"), "parallel", languages_per_id=3)
+
+
+def test_wrong_weights_are_refused():
+    index = table(9, "ab", missing={(i, "b") for i in range(7)})
+    for weights, message in (
+        ({"a": 1.0, "x": 1.0}, "train.languages: 'x' is not in the data; they have a, b"),
+        ({"a": 0.0}, "train.languages: 'a' has weight 0.0; a weight must be above 0"),
+        ({"a": float("nan")}, "train.languages: 'a' has weight nan"),
+        ({"a": 1.0, "b": 1.0}, "train.languages: 'b' has only 2 different passages"),
+    ):
+        with pytest.raises(UserError, match=message):
+            plan(index, "monolingual", weights=weights)

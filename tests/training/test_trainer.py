@@ -1,0 +1,329 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from safetensors import safe_open
+from test_processes import run
+
+from conftest import ROOT
+from hexapla.io import cache, tables
+from hexapla.modeling import adapters, encoder
+from hexapla.schema import UserError
+from hexapla.training import gradcache, samplers, trainer
+from hexapla.training.checkpoints import Checkpoints
+from hexapla.training.gradcache import Memory, Objective
+from hexapla.training.inputs import Lengths
+from hexapla.training.schedules import Schedule
+
+PROMPTS = {"query": "", "passage": ""}
+ROOMY = Memory(forward_tokens=100_000, kept_tokens=10**9)
+
+
+class Killed(Exception):
+    pass
+
+
+class Texts:
+    """A parallel table in memory."""
+
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def texts(self, column, rows):
+        return [getattr(self.pairs[row], column) for row in rows]
+
+    def negatives(self, rows):
+        return [["Bananas are berries.", self.pairs[row - 1].passage] for row in rows]
+
+
+def codes(column):
+    names, values = np.unique(column, return_inverse=True)
+    return samplers.Codes(values.astype(np.int32), names.tolist())
+
+
+@pytest.fixture
+def data(sample_pairs):
+    columns = [
+        [getattr(pair, name) for pair in sample_pairs] for name in ("id", "lang", "passage_id", "source")
+    ]
+    return samplers.index(*map(codes, columns)), Texts(sample_pairs)
+
+
+def load(folder):
+    return encoder.load(str(folder), prompts=PROMPTS, device="cpu")
+
+
+def fit(
+    folder, data, steps=12, sampler="hybrid", checkpoints=None, settings=None, rule=None, embeddings=True,
+    layers=0, negatives=0, rate=1e-3, memory=ROOMY, dropout=0.1, size=8, on_step=lambda _: None,
+):  # fmt: skip
+    index, texts = data
+    learner = load(folder)
+    adapters.freeze(learner, embeddings=embeddings, layers=layers)
+    for module in learner.model.modules():
+        for name in ("p", "dropout_prob"):
+            if hasattr(module, name):
+                setattr(module, name, dropout)
+    curve = trainer.train(
+        learner,
+        texts,
+        samplers.Plan(index, sampler=sampler, batch_size=size, seed=1, languages_per_id=2),
+        trainer.Recipe(
+            lengths=Lengths(32, 64, negatives),
+            schedule=Schedule(rate, 2, steps),
+            objective=Objective(0.02, two_sided=False),
+            memory=memory,
+            weight_decay=0.01,
+            clip_norm=1.0,
+            precision="fp32",
+        ),
+        checkpoints=Checkpoints(checkpoints, settings=settings or {"lr": rate}, every=4),
+        validation=rule and rule(learner),
+        on_step=on_step,
+    )
+    return learner, curve
+
+
+def weights(learner):
+    return {name: weight.detach().clone() for name, weight in learner.model.named_parameters()}
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def timeless(curve):
+    return [step[:5] for step in curve]
+
+
+@pytest.mark.parametrize("sampler", ["hybrid", "monolingual", "crosslingual", "parallel"])
+def test_training_lowers_the_loss(tiny_folder, data, sampler):
+    _, curve = fit(tiny_folder, data, steps=60, sampler=sampler, rate=5e-3, embeddings=False)
+    losses = [step.loss for step in curve]
+    # With several positives the loss can't fall below the logarithm of their number.
+    floor = np.log(2) if sampler == "parallel" else 0
+    assert np.mean(losses[-10:]) - floor < 0.7 * (np.mean(losses[:5]) - floor)
+    kinds = {step.kind for step in curve}
+    assert kinds == ({"monolingual", "crosslingual"} if sampler == "hybrid" else {sampler})
+
+
+def test_what_a_step_tells_is_so(tiny_folder, data):
+    _, curve = fit(tiny_folder, data, steps=3)
+    for step in curve:
+        assert 0 < step.gradient_norm < 1000
+        assert 0 < step.padding < 0.5
+        assert step.tokens_per_second > 16 * step.pairs_per_second / 8
+        assert 0.1 < step.memory_gib < 64
+
+
+def test_frozen_weights_stay_as_they_are(tiny_folder, data):
+    before = weights(load(tiny_folder))
+    learner, _ = fit(tiny_folder, data, steps=3, layers=1)
+    changed = {name for name, weight in weights(learner).items() if not torch.equal(weight, before[name])}
+    assert changed == {name for name in before if ".layer.1." in name}
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_memory_there_is(tiny_folder, data):
+    one, other = fit(tiny_folder, data), fit(tiny_folder, data)
+    assert equal(weights(one[0]), weights(other[0]))
+    assert timeless(one[1]) == timeless(other[1])
+    narrow = fit(tiny_folder, data, memory=Memory(256, 10**9)), fit(tiny_folder, data, memory=Memory(256, 0))
+    assert equal(*(weights(learner) for learner, _ in narrow))
+
+
+def test_hard_negatives_take_part(tiny_folder, data):
+    _, without = fit(tiny_folder, data, steps=2)
+    _, one = fit(tiny_folder, data, steps=2, negatives=1)
+    _, two = fit(tiny_folder, data, steps=2, negatives=2)
+    # More to tell apart: before the first step has changed a weight, the loss is higher.
+    assert without[0].loss < one[0].loss < two[0].loss
+
+
+def test_a_run_that_dies_ends_where_an_undisturbed_one_ends(tiny_folder, data, tmp_path):
+    whole, curve = fit(tiny_folder, data)
+    kept = tmp_path / "checkpoints"
+
+    def die(step):
+        if step.step == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(tiny_folder, data, checkpoints=kept, on_step=die)
+    seen = []
+    resumed, again = fit(tiny_folder, data, checkpoints=kept, on_step=lambda step: seen.append(step.step))
+    assert seen == [8, 9, 10, 11]
+    assert equal(weights(whole), weights(resumed))
+    assert timeless(curve) == timeless(again)
+
+
+def test_a_broken_checkpoint_falls_back_to_the_one_before(tiny_folder, data, tmp_path, caplog):
+    kept = tmp_path / "checkpoints"
+    fit(tiny_folder, data, checkpoints=kept)
+    files = sorted(kept.iterdir())
+    assert [file.name for file in files] == ["step-000000004.safetensors", "step-000000008.safetensors"]
+    files[1].write_bytes(files[1].read_bytes()[:-100])
+    seen = []
+    fit(tiny_folder, data, checkpoints=kept, on_step=lambda step: seen.append(step.step))
+    assert seen[0] == 4
+    assert "broken checkpoint" in caplog.text
+
+
+def test_early_stopping_takes_the_best_weights_and_survives_being_killed(tiny_folder, data, tmp_path):
+    def validated(scores, **options):
+        told, at_score, left = [], [], iter(scores)
+
+        def rule(learner):
+            def score():
+                at_score.append(weights(learner))
+                return next(left)
+
+            return trainer.Validation(every=2, patience=2, score=score)
+
+        return (
+            *fit(tiny_folder, data, rule=rule, checkpoints=tmp_path, on_step=told.append, **options),
+            told,
+            at_score,
+        )
+
+    learner, curve, _, at_score = validated([0.1, 0.5, 0.4, 0.3])
+    assert len(curve) == 8
+    assert equal(weights(learner), at_score[1])
+    assert not equal(weights(learner), at_score[3])
+    again, resumed, told, _ = validated([])
+    assert told == []
+    assert timeless(resumed) == timeless(curve)
+    assert equal(weights(again), weights(learner))
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[3])
+from hexapla import processes
+from hexapla.records import UserError
+from test_training import codes, fit, samplers, Texts, timeless, weights
+from hexapla import parquet, store, table
+import torch
+
+rows = list(parquet.iter_pairs(parquet.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
+columns = [[getattr(pair, name) for pair in rows] for name in ("id", "lang", "passage_id", "source")]
+data = samplers.index(*map(codes, columns)), Texts(rows)
+kept = Path(sys.argv[2]) / "kept"
+options = {"steps": 6, "sampler": "parallel", "dropout": 0.0, "negatives": 1}
+learner, curve = fit(sys.argv[1], data, checkpoints=kept, **options)
+torch.save((timeless(curve), weights(learner)), Path(sys.argv[2]) / f"{processes.rank()}.pt")
+try:
+    fit(sys.argv[1], data, size=6 + processes.count() // 2, sampler="monolingual")
+except UserError as mistake:
+    assert "train.batch_size: 7 can't be divided among 2 processes" in str(mistake)
+else:
+    raise AssertionError
+"""
+
+
+def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
+    tables.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
+    run(_SCRIPT, tiny_folder, tmp_path, Path(__file__).parents[1], count=2)
+    learner, curve = fit(tiny_folder, data, steps=6, sampler="parallel", dropout=0.0, negatives=1)
+    for rank in range(2):
+        theirs, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for one, other in zip(timeless(curve), theirs, strict=True):
+            assert one[:2] == tuple(other[:2])
+            assert one[2:] == pytest.approx(other[2:], rel=1e-3)
+        for name, weight in weights(learner).items():
+            torch.testing.assert_close(found[name], weight, atol=2e-4, rtol=1e-3)
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-000000004.safetensors"]
+
+
+@pytest.mark.parametrize("failing", ["loss", "memory"])
+def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
+    tiny_folder, data, tmp_path, monkeypatch, failing
+):
+    real = gradcache.add_gradients
+    count = iter(range(100))
+
+    def broken(*arguments, **options):
+        loss, area = real(*arguments, **options)
+        if next(count) < 6:
+            return loss, area
+        if failing == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return float("nan"), area
+
+    monkeypatch.setattr(gradcache, "add_gradients", broken)
+    told = {
+        "loss": r"loss nan, gradient norm [\d.]+ at step 6; lower train\.learning_rate",
+        "memory": r"out of memory at step 6; lower train\.kept_tokens \(\d+\), then train\.forward_tokens",
+    }
+    with pytest.raises(UserError, match=told[failing]):
+        fit(tiny_folder, data, checkpoints=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["step-000000004.safetensors"]
+
+
+def start(folder, work, pairs, **options):
+    command = [sys.executable, "-m", "hexapla.pipeline.train", "--sampler", "hybrid", "--alpha", "0.5"]
+    paths = {"pairs": pairs, "model": work / "model", "curve": work / "c.csv", "summary": work / "s.json"}
+    paths |= {"checkpoints": work / "kept", "params": work / "params.yaml"}
+    tree = yaml.safe_load((ROOT / "params.yaml").read_text())
+    tree["encoder"] = str(folder)
+    tree["train"] |= {"steps": 60, "batch_size": 8, "checkpoint_every": 3, "freeze_layers": 1}
+    tree["train"] |= {"precision": "fp32", "holdout": 4, "validate_every": 25}
+    work.mkdir(exist_ok=True)
+    (work / "params.yaml").write_text(yaml.safe_dump(tree))
+    for name, path in paths.items():
+        command += [f"--{name}", str(path)]
+    uri = f"sqlite:///{work}/mlflow.db"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_TRACKING_URI": uri}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **options)
+
+
+def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sample_pairs, tmp_path):
+    pairs = tmp_path / "pairs.parquet"
+    tables.write_pairs(pairs, sample_pairs)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    undisturbed = start(tiny_folder, whole, pairs)
+    victim = start(tiny_folder, broken, pairs)
+    until = time.monotonic() + 90
+    while not list((broken / "kept").glob("step-*")) and victim.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert not (broken / "model").exists()
+    undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0
+    again = start(tiny_folder, broken, pairs)
+    _, log = again.communicate(timeout=120)
+    assert again.returncode == 0, log
+    assert b"continuing at step" in log
+    for name in ("c.csv", "s.json"):
+        assert (whole / name).read_bytes() == (broken / name).read_bytes()
+    assert cache.sha256(whole / "model") == cache.sha256(broken / "model")
+    assert json.loads((whole / "s.json").read_text())["steps"] == 60
+    assert not list((broken / "kept").glob("step-*"))
+    with safe_open(whole / "model" / "model.safetensors", "np") as file:
+        assert len(list(file.keys())) > 10
+    for work in (whole, broken):
+        client = MlflowClient(f"sqlite:///{work}/mlflow.db")
+        (tracked,) = client.search_runs(["1"])
+        for metric, steps in (("train/loss", range(60)), ("validation/map", [25, 50, 60])):
+            history = client.get_metric_history(tracked.info.run_id, metric)
+            assert sorted(point.step for point in history) == list(steps), (work.name, metric)
+
+
+def test_a_missing_table_is_one_line_and_leaves_nothing(tiny_folder, tmp_path):
+    process = start(tiny_folder, tmp_path / "work", Path("gone.parquet"))
+    _, log = process.communicate(timeout=90)
+    assert process.returncode == 2
+    assert log.decode().splitlines()[-1].startswith("hexapla train: gone.parquet: not found")
+    assert b"Traceback" not in log
+    assert not (tmp_path / "work" / "model").exists()
