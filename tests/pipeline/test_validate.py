@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -252,8 +253,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(fresh, rows):
     table(fresh / "pairs", rows, cut=5)
     script = fresh / "killed.py"
     script.write_text(KILLED, encoding="utf-8")
-    command = [sys.executable, "-W", "ignore", str(script), str(Path(__file__).parents[1]), str(fresh)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-W", "ignore", str(script), str(Path(__file__).parent), str(fresh)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("out", "docs", *OUTPUTS):
         assert cache.sha256(fresh / "two" / name) == cache.sha256(fresh / "one" / name), name

@@ -4,7 +4,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from test_checkpoints import advance, kept, world
-from test_processes import run
+from test_distributed import run
 
 from hexapla.training import fsdp
 

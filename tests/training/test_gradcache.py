@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from test_processes import run
+from test_distributed import run
 
 from conftest import LANGUAGES, sample
 from hexapla.modeling import encoder as encoders

@@ -3,7 +3,7 @@ import time
 
 import pytest
 import torch
-from test_training import Texts, codes
+from test_trainer import Texts, codes
 
 from hexapla.modeling import encoder as encoders
 from hexapla.modeling.tokenization import pieces

@@ -12,7 +12,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from safetensors import safe_open
-from test_processes import run
+from test_distributed import run
 
 from conftest import ROOT
 from hexapla.io import cache, tables
@@ -211,7 +211,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from hexapla import processes
 from hexapla.records import UserError
-from test_training import codes, fit, samplers, Texts, timeless, weights
+from test_trainer import codes, fit, samplers, Texts, timeless, weights
 from hexapla import parquet, store, table
 import torch
 

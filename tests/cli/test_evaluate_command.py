@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_evaluation import miracl
+from test_evaluate import miracl
 
 from conftest import ROOT, SAMPLE
 from hexapla.config import Benchmark, Evaluate
