@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from conftest import LANGUAGES, sample
-from hexapla import encoder, encoding, processes, vectors
+from hexapla.modeling import encoder, embed as encoding, embedding_cache as vectors
+from hexapla.parallel import distributed as processes
 
 folder, out, cache = (Path(argument) for argument in sys.argv[1:])
 encoding.WINDOW = 16
@@ -85,7 +86,7 @@ def test_two_processes_share_the_work_and_give_the_same_bits(tiny_folder, tmp_pa
 def test_alone_nothing_is_set_up():
     script = """
 import sys
-from hexapla import processes
+from hexapla.parallel import distributed as processes
 import numpy as np
 rows = np.ones((2, 3))
 assert (processes.rank(), processes.count(), processes.is_main(), processes.device()) == (0, 1, True, None)

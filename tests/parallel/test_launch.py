@@ -21,7 +21,7 @@ sys.exit(7)
 _TOGETHER = """
 import os, sys
 import numpy as np, torch
-from hexapla import processes
+from hexapla.parallel import distributed as processes
 
 assert __name__ == "__main__"
 parts = processes.gather(np.full((1, 2), processes.rank(), np.float32))
@@ -36,8 +36,9 @@ else:
 
 _ONE_MISTAKEN = """
 import numpy as np
-from hexapla import cli, processes
-from hexapla.records import UserError
+from hexapla.cli import app as cli
+from hexapla.parallel import distributed as processes
+from hexapla.schema import UserError
 
 def halve():
     processes.barrier()
@@ -59,7 +60,7 @@ print(helper.pid, file=open(f"helper-{rank}", "w"))
 _BOTH_MISTAKEN = """
 import os, sys, time
 from hexapla import cli
-from hexapla.records import UserError
+from hexapla.schema import UserError
 
 def fail():
     time.sleep(0.3 * (os.environ["RANK"] == sys.argv[1]))

@@ -241,8 +241,8 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_next_run_goes_on(here, 
 RUNNER = """
 import os, random, signal, sys, time
 from pathlib import Path
-from hexapla import parquet, store
-from hexapla.collection import gathering, grouping
+from hexapla.io import cache as store, tables as parquet
+from hexapla.data.collect import gathering, grouping
 from hexapla.params_data import Collect, Source
 from hexapla.pipeline.collect import collect
 

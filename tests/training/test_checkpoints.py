@@ -101,7 +101,7 @@ import signal
 import sys
 from pathlib import Path
 
-from hexapla.records import UserError
+from hexapla.schema import UserError
 from test_checkpoints import STATE, kept, world
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

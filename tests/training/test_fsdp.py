@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, sys.argv[2])
-from hexapla import sharding
+from hexapla.training import fsdp as sharding
 from test_checkpoints import STATE, advance, kept, world
 
 state = PartialState(cpu=True)

@@ -206,7 +206,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 sys.path.insert(0, sys.argv[3])
-from hexapla.gradcache import Memory, Objective
+from hexapla.training.gradcache import Memory, Objective
 from test_gradcache import gradients, part_of, world
 
 out = Path(sys.argv[2])

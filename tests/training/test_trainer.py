@@ -209,10 +209,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[3])
-from hexapla import processes
-from hexapla.records import UserError
+from hexapla.parallel import distributed as processes
+from hexapla.schema import UserError
 from test_trainer import codes, fit, samplers, Texts, timeless, weights
-from hexapla import parquet, store, table
+from hexapla.io import cache as store, tables as parquet
+from hexapla.training import dataset as table
 import torch
 
 rows = list(parquet.iter_pairs(parquet.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
