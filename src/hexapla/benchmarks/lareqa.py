@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from hexapla.io import cache
 from hexapla.schema import UserError
-from hexapla.text.languages import SCRIPTS, base
+from hexapla.text.languages import base_language, find_scripts, is_known_language
 
 _log = logging.getLogger(__name__)
 
@@ -25,17 +25,6 @@ SLIPS = 0.01
 """The share of a file's sentences, or answers, that may not stand where their offsets say."""
 
 _MIRACL = re.compile(r"miracl-(corpus-)?v1\.0-[a-z]{2,3}|[a-z]{2,3}-(corpus|queries|qrels)")
-
-# ISO 639-1. `SCRIPTS` has fewer, and some of three letters.
-_ISO = (
-    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv "
-    "dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie "
-    "ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv "
-    "mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm "
-    "rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts "
-    "tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
-)
-_KNOWN = SCRIPTS.keys() | set(_ISO.split())
 
 
 class Question(NamedTuple):
@@ -88,7 +77,7 @@ def detect(path: Path) -> str:
     if not path.is_dir():
         raise UserError(f"{path}: no such benchmark folder")
     judged = any(entry.is_dir() and _MIRACL.fullmatch(entry.name) for entry in path.iterdir())
-    parallel = any(base(file.stem) in _KNOWN for file in path.glob("*.json"))
+    parallel = any(_names_language(file.stem) for file in path.glob("*.json"))
     if judged and parallel:
         raise UserError(f"{path}: holds <lang>.json files and MIRACL's folders; put one of the two elsewhere")
     if judged or parallel:
@@ -111,7 +100,7 @@ def files(path: Path, languages: Sequence[str] = ()) -> dict[str, Path]:
         raise UserError(f"{path}: no such benchmark folder")
     found = {file.stem: file for file in sorted(path.glob("*.json"))}
     for lang, file in found.items():
-        if base(lang) not in _KNOWN:
+        if not _names_language(lang):
             raise UserError(
                 f"{file}: '{lang}' is no language code, and a benchmark's JSON files are <lang>.json each; "
                 "rename it or put it elsewhere"
@@ -122,6 +111,12 @@ def files(path: Path, languages: Sequence[str] = ()) -> dict[str, Path]:
         if lang not in found:
             raise UserError(f"{path}: language '{lang}' is missing; it holds {', '.join(found)}")
     return {lang: found[lang] for lang in languages} if languages else found
+
+
+def _names_language(stem: str) -> bool:
+    """Return whether a file's name is the code of a language that is written; `dev`, a language too, is none."""
+    code = base_language(stem)
+    return bool(find_scripts(code)) or (len(code) == 2 and is_known_language(code))
 
 
 def load(path: Path, languages: Sequence[str] = (), *, candidate_text: str = "sentence") -> Retrieval:

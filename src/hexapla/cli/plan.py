@@ -15,7 +15,7 @@ from hexapla.config import BaselineName, Benchmark, Replicas, SamplerName, Train
 from hexapla.config_data import Collect, Translate
 from hexapla.data.translate import engines
 from hexapla.schema import UserError
-from hexapla.text import language_codes
+from hexapla.text import languages
 
 _COMMIT = re.compile("[0-9a-f]{40}")
 _TITLES = {
@@ -79,7 +79,7 @@ def plan(
 def _languages(translate: Translate, wanting: Sequence[str], sample: Path) -> list[Item]:
     """What is wrong with the languages: a code, or an engine without them; models are not looked into."""
     try:
-        language_codes.refuse_strangers(translate.languages, "translate.languages")
+        languages.check_languages(translate.languages, "translate.languages")
         if wanting and translate.engine in ("memory", "apertium"):
             engines.check(dataclasses.replace(translate, languages=tuple(wanting)), sample)
     except UserError as mistake:

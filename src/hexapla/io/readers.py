@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from defusedxml import DefusedXmlException, ElementTree
 
 from hexapla.schema import UserError
+from hexapla.text.languages import base_language
 
 Row = tuple[str, dict[str, Any]]
 """A row of a user's file, and where it stands ("file:line" or "file, row n")."""
@@ -244,7 +245,7 @@ def _variants(unit: Element) -> dict[str, str]:
     for variant in unit.iter("tuv"):
         segment = variant.find("seg")
         tag = variant.get(language) or variant.get("lang") or ""
-        code = tag.replace("_", "-").split("-")[0].lower()
+        code = base_language(tag)
         if segment is not None and code:
             texts.setdefault(code, _text(segment))
     return texts

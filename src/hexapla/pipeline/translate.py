@@ -16,7 +16,7 @@ from hexapla.data.translate.parallel import Tally
 from hexapla.data.translate.quality import Spread
 from hexapla.io import cache, tables
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
-from hexapla.text import language_codes
+from hexapla.text import languages
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def _check(settings: Translate, sample: Path, counts: Counter[str]) -> None:
     A language whose rows all came with the data needs no engine; nor does a translation memory have to
     know a language that has rows already.
     """
-    language_codes.refuse_strangers(settings.languages, "translate.languages")
+    languages.check_languages(settings.languages, "translate.languages")
     wanting = [lang for lang in settings.languages if counts[lang] < counts[SOURCE_LANGUAGE]]
     if settings.engine == "memory":
         wanting = [lang for lang in wanting if not counts[lang]]

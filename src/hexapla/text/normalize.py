@@ -1,7 +1,7 @@
-"""What can be measured of a row of the parallel table by itself, so that every expectation is a plain bound.
+"""Texts in the form in which they are compared: equal texts, near texts, answers, negatives.
 
-Texts are measured thousands at a time: their characters as one array and a table of what counts of each
-character, which gives what `normalise` and `languages.script_share` give, several times as fast.
+Texts are normalized thousands at a time: their characters as one array and a table of which characters count,
+which gives what `normalize_text` gives, several times as fast.
 """
 
 import unicodedata
@@ -10,109 +10,110 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, UInt32, UInt64
 
-from hexapla.text.languages import SCRIPTS, base, script_share
-
-_CHARACTERS = 0x110000
+_CODE_POINTS = 0x110000
 _END = "\n"
 
 
-def normalise(text: str) -> str:
-    """What two texts must share to count as the same: NFKC, case-folded, no spaces, no punctuation."""
-    # Composed again: what stood between a letter and its accent may have gone.
-    return unicodedata.normalize("NFKC", "".join(char for char in _folded(text) if _counts(char)))
-
-
-def normalised(texts: Sequence[str | None]) -> list[str]:
-    """`normalise` of each text, '' of None."""
-    if not texts:
-        return []
-    folded = [_folded(text).replace(_END, " ") if text else "" for text in texts]
-    codes = _codes(_END.join(folded))
-    kept = _table(codes, _kept)[codes]
-    rest = codes[kept].tobytes().decode("utf-32-le", "surrogatepass").split(_END)
-    return [unicodedata.normalize("NFKC", text) for text in rest]
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-@cache
-def _counts(char: str) -> bool:
-    # Punctuation, separators, controls (zero-width joiners too), and accents that stand alone (`).
-    kind = unicodedata.category(char)
-    return kind[0] not in "PZC" and kind != "Sk"
-
-
-def _kept(char: str) -> bool:
-    return char == _END or _counts(char)
-
-
-def script_shares(texts: Sequence[str | None], lang: str) -> np.ndarray:
-    """`script_share` of each text, float64 [texts]; NaN where there is no text, or nothing can be said."""
-    if base(lang) not in SCRIPTS:
-        return np.full(len(texts), np.nan)
-    plain = [unicodedata.normalize("NFKC", text) if text and text.strip() else "" for text in texts]
-    codes = _codes("".join(plain))
-    bounds = np.cumsum([0, *map(len, plain)])
-
-    def count(counts: Callable[[str], bool]) -> np.ndarray:
-        so_far = np.cumsum(np.concatenate([[False], _table(codes, counts)[codes]]))
-        return np.diff(so_far[bounds])
-
-    letters, own = count(_is_letter), count(lambda char: bool(script_share(char, lang)))
-    shares: np.ndarray = own / np.maximum(letters, 1)  # 0 for a text without letters
-    shares[np.diff(bounds) == 0] = np.nan
-    return shares
-
-
-def _is_letter(char: str) -> bool:
-    return unicodedata.category(char).startswith("L")
-
-
-def _codes(text: str) -> np.ndarray:
+def code_points(text: str) -> UInt32[np.ndarray, " chars"]:
+    """Return the text's characters as numbers, without a copy of each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
-def _table(codes: np.ndarray, counts: Callable[[str], bool]) -> np.ndarray:
-    """Whether a character counts, bool by its code; of those that occur, which are few."""
-    table = np.zeros(_CHARACTERS, bool)
+def character_mask(
+    codes: UInt32[np.ndarray, " chars"], counts: Callable[[str], bool]
+) -> Bool[np.ndarray, " codepoints"]:
+    """Return a table, by code point, of what `counts` says; it asks only for characters that occur in `codes`."""
+    table = np.zeros(_CODE_POINTS, bool)
     table[codes] = True
     occurring = np.flatnonzero(table)
     table[occurring] = [counts(chr(code)) for code in occurring.tolist()]
     return table
 
 
+# --- equal texts ---------------------------------------------------------------------------------
+
+
+def normalize_text(text: str) -> str:
+    """Return what two texts must share to count as the same: NFKC, case-folded, no spaces, no punctuation."""
+    # Composed again, because what separated a letter from its accent may be gone.
+    return unicodedata.normalize("NFKC", "".join(char for char in _fold(text) if _is_kept(char)))
+
+
+def normalize_texts(texts: Sequence[str | None]) -> list[str]:
+    """Return `normalize_text` of each text, and '' for None."""
+    if not texts:
+        return []
+    folded = [_fold(text).replace(_END, " ") if text else "" for text in texts]
+    codes = code_points(_END.join(folded))
+    kept = character_mask(codes, lambda char: char == _END or _is_kept(char))[codes]
+    rest = codes[kept].tobytes().decode("utf-32-le", "surrogatepass").split(_END)
+    return [unicodedata.normalize("NFKC", text) for text in rest]
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@cache
+def _is_kept(char: str) -> bool:
+    # Punctuation, separators, controls (zero-width joiners too), and accents without a letter (`) go.
+    kind = unicodedata.category(char)
+    return kind[0] not in "PZC" and kind != "Sk"
+
+
+# --- near texts ----------------------------------------------------------------------------------
+
+
+@cache
+def _factors(width: int) -> UInt64[np.ndarray, " width"]:
+    return np.random.default_rng(1).integers(2**63, size=width, dtype=np.uint64) * 2 + 1
+
+
+def hash_shingles(codes: UInt32[np.ndarray, " chars"], width: int) -> UInt64[np.ndarray, " shingles"]:
+    """Return a 64-bit hash of each run of `width` characters (Broder 1997), one for each place where one begins.
+
+    Equal runs have equal hashes. A hash is a sum of the characters times random odd factors, modulo 2^64, with
+    its upper half folded into its lower half, whose bits would otherwise depend on few bits of the characters.
+    """
+    count = max(0, len(codes) - width + 1)
+    hashes = np.zeros(count, np.uint64)
+    for place, factor in enumerate(_factors(width)):
+        hashes += codes[place : place + count] * factor
+    hashes ^= hashes >> np.uint64(32)
+    return hashes
+
+
 # --- negatives -----------------------------------------------------------------------------------
 
 FAULTS = ("empty", "in a benchmark", "the passage itself", "holds the answer", "length")
-"""Why a negative may not be one; of several the first counts."""
+"""Reasons why a text may not be a negative; of several the first counts."""
 
 
-class Own(NamedTuple):
-    """What a row's negatives are held against."""
+class Positive(NamedTuple):
+    """The parts of a row that its negatives are compared with."""
 
     passage: str
-    """Normalised."""
+    """The normalized passage."""
     answer: str
-    """One that may not stand in a negative, '' where there is none."""
+    """An answer that no negative may hold; '' where there is none."""
     chars: tuple[float, float]
-    """The least and the most that a passage may have."""
+    """The least and the greatest length of a passage, in characters."""
 
 
-def fault(negative: str, key: str, own: Own, *, in_benchmark: bool) -> int:
-    """The number, from 1, of the first of `FAULTS` that a negative has; 0 when it has none.
+def find_fault(negative: str, key: str, positive: Positive, *, in_benchmark: bool) -> int:
+    """Return the number, from 1, of the first of `FAULTS` that a negative has; 0 when it has none.
 
-    `key` is the negative normalised. Where answers stand verbatim in their passages, a negative in which the
-    row's answer stands is likely to answer the question too.
+    `key` is the normalized negative. Where answers occur verbatim in their passages, a negative that holds the
+    row's answer is likely to answer the question too.
     """
     length = len(negative.strip())
-    found = (
+    faults = (
         not length,
         in_benchmark,
-        key == own.passage,
-        bool(own.answer) and own.answer in negative,
-        not own.chars[0] <= length <= own.chars[1],
+        key == positive.passage,
+        bool(positive.answer) and positive.answer in negative,
+        not positive.chars[0] <= length <= positive.chars[1],
     )
-    return found.index(True) + 1 if any(found) else 0
+    return faults.index(True) + 1 if any(faults) else 0

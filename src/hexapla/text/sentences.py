@@ -8,6 +8,7 @@ import re
 from importlib.metadata import version
 
 from hexapla.schema import SOURCE_LANGUAGE
+from hexapla.text.languages import base_language
 
 _RULES = 2
 """Of what is done here besides; another number says that other sentences may be found."""
@@ -31,7 +32,7 @@ def split(text: str, lang: str = SOURCE_LANGUAGE) -> list[str]:
     pieces: list[str] = []
     end = 0
     # As long as the text, which is cut by the lengths of what is found in it.
-    for told in sentencex.segment(lang.replace("_", "-").split("-")[0].lower(), _TRIPS.sub(" ", text)):
+    for told in sentencex.segment(base_language(lang), _TRIPS.sub(" ", text)):
         found = text[end : end + len(told)]
         end += len(found)
         rest = found.lstrip()

@@ -12,7 +12,7 @@ from hexapla.data.collect import corpora, sources
 from hexapla.data.collect.cells import Cells
 from hexapla.data.collect.corpora import CORPORA
 from hexapla.schema import UserError
-from hexapla.text.language_codes import known_language
+from hexapla.text.languages import is_known_language
 
 LOADABLE = [name for name, corpus in CORPORA.items() if corpus.loadable]
 # A row as each dataset documents its columns.
@@ -48,7 +48,7 @@ def test_the_papers_sources_are_there():
     for corpus in CORPORA.values():
         assert corpus.licence
         assert corpus.note
-        assert all(map(known_language, corpus.languages))
+        assert all(map(is_known_language, corpus.languages))
     assert set(ROWS) == set(LOADABLE)
 
 

@@ -18,7 +18,7 @@ from hexapla.data.collect import rows as rows_module
 from hexapla.data.collect.sources import Tally
 from hexapla.io import cache, readers
 from hexapla.schema import Pair, UserError
-from hexapla.text import language_codes, sentences
+from hexapla.text import languages, sentences
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data" / "sample"
@@ -266,7 +266,7 @@ def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "module",
-    [sources, rows_module, cells, cutting, language_codes, readers, sentences, schema, cache],
+    [sources, rows_module, cells, cutting, languages, readers, sentences, schema, cache],
     ids=str,
 )
 def test_a_fingerprint_follows_the_code(module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

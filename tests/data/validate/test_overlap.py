@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conftest import LANGUAGES, ROOT, SAMPLE, sample
 from hexapla.benchmarks import lareqa
 from hexapla.data.validate.overlap import LEAST, LEAST_PART, WIDTH, Index
-from hexapla.text.normalize import normalise, normalised
+from hexapla.text.normalize import normalize_text, normalize_texts
 
 SHARED = ROOT.parent / "shared"
 XQUAD_R = SHARED / "benchmarks" / "xquad-r"
@@ -67,8 +67,8 @@ def test_what_is_found_is_near_by_the_plain_definition(known, looked, least):
 @pytest.mark.parametrize("length", [60, 120])
 def test_a_piece_of_a_known_text_is_found_however_often_it_is_repeated(length, times):
     known = " ".join(f"word{i * i} and then" for i in range(40))
-    index = Index([normalise(known)], ["passage"], 0.8)
-    text = normalise(known[200 : 200 + length] * times)
+    index = Index([normalize_text(known)], ["passage"], 0.8)
+    text = normalize_text(known[200 : 200 + length] * times)
     assert [match.known for match in index.find([text], "passage")] == [0]
 
 
@@ -76,8 +76,10 @@ def test_texts_of_a_batch_do_not_mix():
     """Each is found as it is by itself, whoever its neighbours are."""
     rng = random.Random(3)
     words = [row["passage"] for row in sample("en")[:40]]
-    index = Index(normalised(words), ["passage"] * len(words), 0.5)
-    looked = normalised([words[rng.randrange(40)][rng.randrange(30) :] if i % 3 else "" for i in range(60)])
+    index = Index(normalize_texts(words), ["passage"] * len(words), 0.5)
+    looked = normalize_texts(
+        [words[rng.randrange(40)][rng.randrange(30) :] if i % 3 else "" for i in range(60)]
+    )
     together = {(match.text, match.known, match.overlap) for match in index.find(looked, "passage")}
     alone = {(i, m.known, m.overlap) for i, text in enumerate(looked) for m in index.find([text], "passage")}
     assert together == alone
@@ -85,7 +87,7 @@ def test_texts_of_a_batch_do_not_mix():
 
 
 def test_a_bound_of_one_leaves_equal_texts_alone():
-    text = normalise(sample("en")[0]["passage"])
+    text = normalize_text(sample("en")[0]["passage"])
     index = Index([text, "short"], ["passage", "question"], 1.0)
     assert index.find([text + "more", text, "short"], "passage") == [(1, 0, 1.0, True), (2, 1, 1.0, True)]
 
@@ -103,16 +105,18 @@ def test_a_bound_of_one_leaves_equal_texts_alone():
     ],
 )
 def test_a_template_is_no_match(question, known):
-    index = Index([normalise(known)], ["question"], 0.8)
-    assert index.find([normalise(question)], "question") == []
+    index = Index([normalize_text(known)], ["question"], 0.8)
+    assert index.find([normalize_text(question)], "question") == []
 
 
 def test_a_question_that_stands_in_a_passage_is_found():
     known = "Which river flows through the old town of Heidelberg?"
-    index = Index([normalise(known)], ["question"], 0.8)
-    (match,) = index.find([normalise(f"FAQ. {known} The Neckar does.")], "passage")
+    index = Index([normalize_text(known)], ["question"], 0.8)
+    (match,) = index.find([normalize_text(f"FAQ. {known} The Neckar does.")], "passage")
     assert (match.overlap, match.equal) == (1.0, False)
-    assert index.find([normalise(f"FAQ. {known.replace('old', 'new')} The Neckar does.")], "passage") == []
+    assert (
+        index.find([normalize_text(f"FAQ. {known.replace('old', 'new')} The Neckar does.")], "passage") == []
+    )
 
 
 # --- generated edits -----------------------------------------------------------------------------
@@ -151,7 +155,7 @@ def known_texts(folder, languages):
     texts = dict.fromkeys((text, "question") for text in (question.text for question in read.questions))
     for (_, context), sentences in paragraphs.items():
         texts |= dict.fromkeys((text, "passage") for text in (context, *sentences))
-    keys = normalised([text for text, _ in texts])
+    keys = normalize_texts([text for text, _ in texts])
     held = [(key, kind) for key, (_, kind) in zip(keys, texts, strict=True) if key]
     return Index([key for key, _ in held], [kind for _, kind in held], 0.8), paragraphs
 
@@ -168,7 +172,7 @@ def test_edited_paragraphs_of_a_benchmark_are_found(xquad_r, edit):
     index, paragraphs = xquad_r
     rng = random.Random(edit)
     edited = [EDITS[edit](sentences, rng) for sentences in paragraphs.values() if len(sentences) > 1]
-    found = {match.text for match in index.find(normalised(edited), "passage")}
+    found = {match.text for match in index.find(normalize_texts(edited), "passage")}
     assert len(found) >= 0.995 * len(edited)
 
 
@@ -180,7 +184,7 @@ def test_help_pages_are_in_no_benchmark(xquad_r):
         rows = [json.loads(line)["texts"] for _, line in zip(range(2000), lines, strict=False)]
     for column in ("question", "passage"):
         for lang in ("de", "en", "zh"):
-            texts = normalised([row[lang][column] for row in rows if lang in row])
+            texts = normalize_texts([row[lang][column] for row in rows if lang in row])
             assert index.find(texts, column) == []
 
 
@@ -188,4 +192,4 @@ def test_the_sample_is_not_in_its_benchmark():
     index, _ = known_texts(SAMPLE / "benchmark", ())
     for lang in LANGUAGES:
         for column in ("question", "passage"):
-            assert index.find(normalised([row[column] for row in sample(lang)]), column) == []
+            assert index.find(normalize_texts([row[column] for row in sample(lang)]), column) == []

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from hexapla.io import cache, hashing
 from hexapla.text import normalize
-from hexapla.text.normalize import normalise
 
 _SHINGLE = 5
 """Characters; about a word, as spaces do not count."""
@@ -35,7 +34,6 @@ _ROUNDS = 8
 """How many of a bucket's rows the others are compared with."""
 _FOUND = 0.95
 _PAIRS = 1 << 16
-_FACTORS = np.random.default_rng(_SEED).integers(2**63, size=_SHINGLE, dtype=np.uint64) * 2 + 1
 
 SIGNATURE = np.dtype([("apart", "<u8"), ("question", "u1", _VALUES), ("passage", "u1", _VALUES)])
 """Of a pair, 168 bytes. The last 8 bits of each MinHash value are kept (b-bit minwise hashing, Li and König
@@ -56,7 +54,7 @@ def version() -> str:
 def sign(questions: Sequence[str], passages: Sequence[str]) -> np.ndarray:
     """The pairs' signatures, `SIGNATURE` [pairs]."""
     signed = np.zeros(len(questions), SIGNATURE)
-    plain = {"question": [*map(normalise, questions)], "passage": [*map(normalise, passages)]}
+    plain = {"question": normalize.normalize_texts(questions), "passage": normalize.normalize_texts(passages)}
     for name, texts in plain.items():
         signed[name] = _sketches(texts)
     signed["apart"] = hashing.digests(map(_apart, *plain.values()))[:, 0]
@@ -101,12 +99,7 @@ def _shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     character counts as much at the end of a text as within it.
     """
     blanks = "\0" * (_SHINGLE - 1)
-    points = np.frombuffer(blanks.join(("", *texts, "")).encode("utf-32-le"), "<u4")
-    count = len(points) - _SHINGLE + 1
-    hashes = np.zeros(count, np.uint64)
-    for place, factor in enumerate(_FACTORS):
-        hashes += points[place : place + count] * factor
-    hashes ^= hashes >> np.uint64(32)
+    hashes = normalize.hash_shingles(normalize.code_points(blanks.join(("", *texts, ""))), _SHINGLE)
     lengths = [len(text) + _SHINGLE - 1 for text in texts]
     return hashes, np.cumsum([0, *lengths]).astype(np.uint64)
 

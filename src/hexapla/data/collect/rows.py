@@ -18,7 +18,7 @@ from hexapla.data.collect import cutting
 from hexapla.data.collect.cells import REQUIRED, Cells, UnusableError
 from hexapla.io.readers import Row
 from hexapla.schema import ORIGINAL, SOURCE_LANGUAGE, Pair, UserError
-from hexapla.text.language_codes import known_language, plain
+from hexapla.text.languages import base_language, is_known_language, standard_code
 
 
 @dataclass
@@ -109,7 +109,7 @@ def _columns(source: Source) -> dict[str, dict[str, str]]:
         UserError: the source's languages are none, or two of them are one.
     """
     for lang in source.languages:
-        if not known_language(lang):
+        if not is_known_language(lang):
             raise UserError(f"source '{source.title}': languages: '{lang}' is no code of ISO 639")
     if not any("{lang}" in theirs for theirs in source.columns.values()):
         return {}
@@ -179,7 +179,7 @@ def _language(cells: Cells) -> str:
     if not cells.has("lang"):
         return SOURCE_LANGUAGE
     lang = cells.text("lang")
-    if not known_language(lang):
+    if not is_known_language(lang):
         raise UserError(
             f"{cells.where}: language '{lang}' is no code of ISO 639; mend it or leave the row out"
         )
@@ -188,8 +188,8 @@ def _language(cells: Cells) -> str:
 
 def _standing_for(lang: str) -> str:
     """The code that rows have for one of ISO 639; all English is one, such as `en-GB`."""
-    code = plain(lang)
-    return SOURCE_LANGUAGE if code.split("-")[0] == SOURCE_LANGUAGE else code
+    code = standard_code(lang)
+    return SOURCE_LANGUAGE if base_language(code) == SOURCE_LANGUAGE else code
 
 
 def _more_to_come(row: Mapping[str, Any], source: Source) -> bool:

@@ -23,7 +23,7 @@ from hexapla.data.collect.rows import pairs as pairs
 from hexapla.io import cache, readers, tables
 from hexapla.io.readers import Row, Skip
 from hexapla.schema import SOURCE_LANGUAGE, UserError
-from hexapla.text import language_codes, sentences
+from hexapla.text import languages, sentences
 
 _TMX_PARTS = ("question", "passage", "answer")
 
@@ -73,7 +73,7 @@ def fingerprint(source: Source, sample: Path) -> str | None:
 def _code() -> str:
     """What rows become depends on it: other code makes all old that was kept of them."""
     own = sys.modules[__name__]
-    modules = (own, rows_, cells, cutting, language_codes, readers, sentences, tables, schema, cache)
+    modules = (own, rows_, cells, cutting, languages, readers, sentences, tables, schema, cache)
     return cache.code(*modules)
 
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from hexapla.schema import Pair, Quality
-from hexapla.text.languages import Identifier, base
+from hexapla.text.languages import Identifier, base_language
 
 _LETTERS = re.compile(r"[^\W\d_]+")
 # English words are Latin: in Chinese or Thai text, which has no spaces, one ends where the script does.
@@ -58,7 +58,7 @@ def _language(text: str, lang: str, identifier: Identifier) -> str | None:
     if lang not in identifier.known or not text.strip():
         return None
     found = identifier.find(text)
-    return lang if found == base(lang) else found
+    return lang if found == base_language(lang) else found
 
 
 def copy_share(text: str, english: str) -> float | None:

@@ -104,7 +104,7 @@ def _read(folder: Path) -> Iterator[tuple[str, Kind, str]]:
 def known(file: Path, least: float) -> Known:
     """What `gather` wrote; texts are near from an overlap of `least` on. Some seconds, once a process."""
     texts = _texts(file)
-    keys = normalize.normalised([text.text for text in texts])
+    keys = normalize.normalize_texts([text.text for text in texts])
     held = [(text, key) for text, key in zip(texts, keys, strict=True) if key]
     return Known(
         [text for text, _ in held],
@@ -115,7 +115,7 @@ def known(file: Path, least: float) -> Known:
 def counts(file: Path) -> dict[str, int]:
     """How many different texts each benchmark has, by name."""
     texts = _texts(file)
-    keys = normalize.normalised([text.text for text in texts])
+    keys = normalize.normalize_texts([text.text for text in texts])
     different = {(text.benchmark, key) for text, key in zip(texts, keys, strict=True) if key}
     return {
         name: sum(benchmark == name for benchmark, _ in different)

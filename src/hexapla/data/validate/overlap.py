@@ -40,7 +40,7 @@ class Index:
     """Known texts to look others up in; about 15 bytes a character (30 of Chinese), in each worker.
 
     Args:
-        texts: the known texts, normalised (`traits.normalised`), so that case, spaces and marks do not count.
+        texts: the known texts, normalised (`normalize.normalize_texts`), so that case, spaces and marks do not count.
         kinds: of each text, whether it is a question.
         least: the least overlap of a match, above 0; 1 leaves equal texts alone.
 

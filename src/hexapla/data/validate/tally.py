@@ -13,7 +13,7 @@ from hexapla.data.validate.contamination import NOT_SEEN, Hit
 from hexapla.data.validate.verdicts import IDENTIFIED, Group
 from hexapla.io.tables import Ragged
 from hexapla.text import normalize
-from hexapla.text.languages import SCRIPTS, base
+from hexapla.text.languages import find_scripts
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Tally:
     near: Counter[str] = field(default_factory=Counter)
     """Those of them of which no text is equal to one of the benchmark's."""
     negatives: np.ndarray = field(default_factory=lambda: np.zeros(len(normalize.FAULTS) + 1, np.int64))
-    """Of the kept rows, by what `traits.fault` says of them."""
+    """Of the kept rows, by what `normalize.find_fault` says of them."""
 
     def add(self, groups: Sequence[Group], places: np.ndarray, kept: np.ndarray) -> None:
         """A part: its groups, of each row the position of its group, and whether it is kept."""
@@ -136,6 +136,6 @@ def _not_checked(tally: Tally, validate: Validate) -> dict[str, list[str]]:
     }
     languages = _names(tally, 0)
     return {
-        "script": [lang for lang in languages if base(lang) not in SCRIPTS],
+        "script": [lang for lang in languages if not find_scripts(lang)],
         "language": [lang for lang in languages if lang not in seen],
     }

@@ -17,6 +17,7 @@ from hexapla.data.validate import checks, contamination, expectations
 from hexapla.data.validate.contamination import Hit, Known, Owner
 from hexapla.io import hashing, tables
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE
+from hexapla.text import languages as text_languages
 from hexapla.text import normalize
 
 IDENTIFIED: Mapping[str, tuple[str, ...]] = {
@@ -46,7 +47,7 @@ class Judged(NamedTuple):
     Columns: `id`, `lang`; `group`, the position of the row's group; the keys `ids_*`, `rows_*` (id and
     language) and `pairs_*` (language, question and passage, normalised), 16 bytes each in two halves;
     `named`, whether the row has id and language; `failed`, whether it fails anything, and the `reasons`;
-    `faults`, of each negative what `traits.fault` says.
+    `faults`, of each negative what `normalize.find_fault` says.
     """
 
     columns: Columns
@@ -112,7 +113,7 @@ def measure(texts: Columns, known: Known, validate: Validate, before: int) -> tu
     for name in ("id", "passage_id"):  # an empty one is none
         found[name] = [each or None for each in texts[name]]
     found["row"] = np.arange(before, before + len(ids))
-    keys = {name: normalize.normalised(texts[name]) for name in ("question", "passage")}
+    keys = {name: normalize.normalize_texts(texts[name]) for name in ("question", "passage")}
     leaks: list[dict[str, None]] = [{} for _ in ids]
     hits = []
     for name, normalised in keys.items():
@@ -142,7 +143,7 @@ def _scripts(texts: Sequence[str | None], languages: Sequence[str | None]) -> np
     shares = np.full(len(texts), np.nan)
     for lang in dict.fromkeys(languages):
         mine = [i for i, each in enumerate(languages) if each == lang]
-        shares[mine] = normalize.script_shares([texts[i] for i in mine], lang or "")
+        shares[mine] = text_languages.script_shares([texts[i] for i in mine], lang or "")
     return shares
 
 
@@ -154,19 +155,19 @@ def _faults(
     lengths = np.array([len(each) for each in lists], np.int64)
     rows = np.repeat(np.arange(len(lists)), lengths).tolist()
     negatives = [text for each in lists for text in each]
-    keys = normalize.normalised(negatives)
+    keys = normalize.normalize_texts(negatives)
     found = contamination.hits(known, "negatives", keys, [owners[row] for row in rows])
     held = {number for number, _ in found}
     bounds = cache(validate.bounds)
     faults = np.zeros(len(negatives), np.int8)
     for number, (row, negative) in enumerate(zip(rows, negatives, strict=True)):
         least_and_most = bounds(texts["lang"][row] or "", texts["source"][row] or "")
-        own = normalize.Own(
+        own = normalize.Positive(
             passages[row],
             (texts["answer"][row] or "") if validate.answer_in_passage else "",
             (least_and_most["min_passage_chars"], least_and_most["max_passage_chars"]),
         )
-        faults[number] = normalize.fault(negative, keys[number], own, in_benchmark=number in held)
+        faults[number] = normalize.find_fault(negative, keys[number], own, in_benchmark=number in held)
     return tables.Ragged(faults, lengths), [hit for _, hit in found]
 
 
