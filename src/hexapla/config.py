@@ -71,7 +71,6 @@ class Train:
     freeze_layers: int = 0
     lora_rank: int = 0
     interpolate: float = 0.0
-    trim_vocabulary: Literal["off", "characters", "used"] = "off"
     holdout: int = 0
     validate_every: int = 50
     patience: int = 3

@@ -38,15 +38,6 @@ def test_each_text_is_in_one_batch_and_no_batch_above_the_budget_unless_a_single
     assert all(one[1] <= two[0] for one, two in pairwise(ends))
 
 
-@given(lengths=st.lists(st.integers(1, 300), max_size=200), size=st.integers(1, 2000))
-def test_batches_without_padding_are_as_full_as_the_budget_allows(lengths, size):
-    made = list(batches(lengths, size, packs=True))
-    assert sorted(i for run in made for i in run) == list(range(len(lengths)))
-    totals = [sum(lengths[i] for i in run) for run in made]
-    assert all(total <= size or len(run) == 1 for total, run in zip(totals, made, strict=True))
-    assert all(totals[n] + lengths[made[n + 1][0]] > size for n in range(len(made) - 1))
-
-
 def test_a_gpu_gets_larger_batches():
     assert budget(torch.device("cuda")) > budget(torch.device("cpu")) >= 1024
 

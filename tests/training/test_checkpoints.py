@@ -2,35 +2,13 @@ import os
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from hexapla.schema import UserError
 from hexapla.training.checkpoints import Checkpoints, State
-
-STATE = State([[0, "hybrid", 1.5], [1, "hybrid", 1.25]], [0.5])
-
-
-def world(seed=0):
-    """Two weights that have made three steps, and their optimiser."""
-    generator = torch.Generator().manual_seed(seed)
-    trained = {name: torch.nn.Parameter(torch.randn(4, 3, generator=generator)) for name in ("one", "two")}
-    optimizer = torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
-    for _ in range(3):
-        advance(trained, optimizer)
-    return trained, optimizer
-
-
-def advance(trained, optimizer):
-    for weight in trained.values():
-        weight.grad = weight.detach().sin()
-    optimizer.step()
-
-
-def kept(folder, every=2, **settings):
-    return Checkpoints(folder, settings={"seed": 1, "train": {"lr": 0.1}, **settings}, every=every)
+from training_worlds import PATHS, STATE, advance, kept, world
 
 
 def test_what_comes_back_goes_on_bit_for_bit(tmp_path):
@@ -102,7 +80,7 @@ import sys
 from pathlib import Path
 
 from hexapla.schema import UserError
-from test_checkpoints import STATE, kept, world
+from training_worlds import STATE, kept, world
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
@@ -116,7 +94,7 @@ except UserError as mistake:
 def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     trained, optimizer = world()
     kept(tmp_path).save(trained, optimizer, STATE)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])}
     done = subprocess.run(
         [sys.executable, "-c", _FULL, str(tmp_path)], env=environment, capture_output=True, text=True
     )

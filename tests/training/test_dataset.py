@@ -55,9 +55,6 @@ def test_texts_and_negatives_are_those_of_the_rows(how, tmp_path, count):
     for name in TEXTS:
         assert table.texts(name, rows) == [getattr(pairs[row], name) for row in rows]
     assert table.negatives(rows) == [list(pairs[row].negatives) for row in rows]
-    columns = [[pair.question for pair in pairs], [pair.passage for pair in pairs]]
-    negatives = [text for pair in pairs for text in pair.negatives]
-    assert list(table.all_texts()) == columns[0] + columns[1] + negatives
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])

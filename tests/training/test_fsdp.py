@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_checkpoints import advance, kept, world
 from test_distributed import run
 
 from hexapla.training import fsdp
+from training_worlds import PATHS, advance, kept, world
 
 _SCRIPT = """
 import sys
@@ -16,9 +14,9 @@ import torch
 from accelerate import PartialState
 from torch.distributed.fsdp import fully_shard
 
-sys.path.insert(0, sys.argv[2])
-from hexapla.training import fsdp as sharding
-from test_checkpoints import STATE, advance, kept, world
+sys.path[:0] = sys.argv[2:]
+from hexapla.training import fsdp
+from training_worlds import STATE, advance, kept, world
 
 state = PartialState(cpu=True)
 out = Path(sys.argv[1])
@@ -50,15 +48,15 @@ for _ in range(2):
     advance(trained, optimizer)
     advance(again, other)
 for name in trained:
-    assert torch.equal(sharding.whole(trained[name]), sharding.whole(again[name]))
-spare = sharding.unsharded(model, Model(9))
+    assert torch.equal(fsdp.whole(trained[name]), fsdp.whole(again[name]))
+spare = fsdp.unsharded(model, Model(9))
 if state.is_main_process:
     torch.save(dict(spare.named_parameters()), out / "spare.pt")
 """
 
 
 def test_sharded_weights_are_kept_whole_and_come_back(tmp_path):
-    run(_SCRIPT, tmp_path, Path(__file__).parents[1], count=2)
+    run(_SCRIPT, tmp_path, *PATHS, count=2)
     trained, _ = world()
     optimizer = torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
     advance(trained, optimizer)

@@ -1,7 +1,6 @@
 """The oracle is plain autograd over the whole batch: one forward pass, one loss, one backward pass."""
 
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +10,12 @@ from test_distributed import run
 
 from conftest import LANGUAGES, sample
 from hexapla.modeling import encoder as encoders
-from hexapla.modeling import packing
 from hexapla.modeling.encoder import unit_vectors
 from hexapla.modeling.tokenization import padded, pieces
 from hexapla.training import gradcache
 from hexapla.training.gradcache import Memory, Objective, Part
 from hexapla.training.loss import ABSENT, info_nce
+from training_worlds import PATHS
 
 PAIRS = 12
 ROOMY = Memory(forward_tokens=100_000, kept_tokens=1_000_000)
@@ -130,31 +129,6 @@ def test_with_dropout_what_is_encoded_twice_has_the_gradients_of_what_is_kept(ti
     assert not alike(kept[3], other[3])
 
 
-def test_packed_texts_have_the_gradients_of_padded_ones(tiny_folder):
-    learner, *batch = world(tiny_folder, dropout=0.0)
-    objective = Objective(0.05, two_sided=False)
-    texts, part = part_of(*batch)
-    _, plain = plainly(learner, *batch, objective)
-    packing.install(learner)
-
-    def encode(rows, _):
-        return unit_vectors(learner.model, packing.packed(learner, [texts[row] for row in rows]))
-
-    for tokens in (1_000_000, 700):
-        learner.model.zero_grad()
-        _, area = gradcache.add_gradients(
-            Accelerator(cpu=True),
-            learner.model,
-            encode,
-            part,
-            objective=objective,
-            memory=Memory(300, tokens),
-            packs=True,
-        )
-        assert area == sum(part.lengths)
-        assert alike(plain, graded(learner))
-
-
 def test_a_large_batch_is_compared_by_blocks(tiny_folder, monkeypatch):
     learner, *batch = world(tiny_folder, dropout=0.0)
     objective = Objective(0.05, two_sided=True)
@@ -205,7 +179,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from hexapla.training.gradcache import Memory, Objective
 from test_gradcache import gradients, part_of, world
 
@@ -232,7 +206,7 @@ for number, memory in enumerate([Memory(100_000, 1_000_000), Memory(150, 1_000_0
 
 @pytest.mark.parametrize("count", [2])
 def test_several_processes_have_the_gradients_of_one(tiny_folder, tmp_path, count):
-    run(_SCRIPT, tiny_folder, tmp_path, Path(__file__).parents[1], count=count)
+    run(_SCRIPT, tiny_folder, tmp_path, *PATHS, count=count)
     learner, *batch = world(tiny_folder, dropout=0.0)
     for weight in learner.model[0].model.pooler.parameters():
         weight.requires_grad = False

@@ -3,13 +3,13 @@ import time
 
 import pytest
 import torch
-from test_trainer import Texts, codes
 
 from hexapla.modeling import encoder as encoders
 from hexapla.modeling.tokenization import pieces
 from hexapla.training import samplers
 from hexapla.training.inputs import Lengths, ahead, prepare
 from hexapla.training.loss import ABSENT
+from training_worlds import Texts, codes
 
 
 class Hard(Texts):

@@ -23,6 +23,7 @@ from hexapla.training.checkpoints import Checkpoints
 from hexapla.training.gradcache import Memory, Objective
 from hexapla.training.inputs import Lengths
 from hexapla.training.schedules import Schedule
+from training_worlds import PATHS, Texts, codes
 
 PROMPTS = {"query": "", "passage": ""}
 ROOMY = Memory(forward_tokens=100_000, kept_tokens=10**9)
@@ -30,24 +31,6 @@ ROOMY = Memory(forward_tokens=100_000, kept_tokens=10**9)
 
 class Killed(Exception):
     pass
-
-
-class Texts:
-    """A parallel table in memory."""
-
-    def __init__(self, pairs):
-        self.pairs = pairs
-
-    def texts(self, column, rows):
-        return [getattr(self.pairs[row], column) for row in rows]
-
-    def negatives(self, rows):
-        return [["Bananas are berries.", self.pairs[row - 1].passage] for row in rows]
-
-
-def codes(column):
-    names, values = np.unique(column, return_inverse=True)
-    return samplers.Codes(values.astype(np.int32), names.tolist())
 
 
 @pytest.fixture
@@ -208,23 +191,22 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[3])
-from hexapla.parallel import distributed as processes
+sys.path[:0] = sys.argv[3:]
+from hexapla.io import tables
+from hexapla.parallel import distributed
 from hexapla.schema import UserError
 from test_trainer import codes, fit, samplers, Texts, timeless, weights
-from hexapla.io import cache as store, tables as parquet
-from hexapla.training import dataset as table
 import torch
 
-rows = list(parquet.iter_pairs(parquet.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
+rows = list(tables.iter_pairs(tables.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
 columns = [[getattr(pair, name) for pair in rows] for name in ("id", "lang", "passage_id", "source")]
 data = samplers.index(*map(codes, columns)), Texts(rows)
 kept = Path(sys.argv[2]) / "kept"
 options = {"steps": 6, "sampler": "parallel", "dropout": 0.0, "negatives": 1}
 learner, curve = fit(sys.argv[1], data, checkpoints=kept, **options)
-torch.save((timeless(curve), weights(learner)), Path(sys.argv[2]) / f"{processes.rank()}.pt")
+torch.save((timeless(curve), weights(learner)), Path(sys.argv[2]) / f"{distributed.rank()}.pt")
 try:
-    fit(sys.argv[1], data, size=6 + processes.count() // 2, sampler="monolingual")
+    fit(sys.argv[1], data, size=6 + distributed.count() // 2, sampler="monolingual")
 except UserError as mistake:
     assert "train.batch_size: 7 can't be divided among 2 processes" in str(mistake)
 else:
@@ -234,7 +216,7 @@ else:
 
 def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
     tables.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
-    run(_SCRIPT, tiny_folder, tmp_path, Path(__file__).parents[1], count=2)
+    run(_SCRIPT, tiny_folder, tmp_path, *PATHS, count=2)
     learner, curve = fit(tiny_folder, data, steps=6, sampler="parallel", dropout=0.0, negatives=1)
     for rank in range(2):
         theirs, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

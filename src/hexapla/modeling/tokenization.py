@@ -85,17 +85,16 @@ def budget(device: torch.device) -> int:
     return 32768 if device.type == "cuda" else min(8192, max(1024, 512 * (os.cpu_count() or 1)))
 
 
-def batches(lengths: Sequence[int], budget: int, *, packs: bool = False) -> Iterator[np.ndarray]:
+def batches(lengths: Sequence[int], budget: int) -> Iterator[np.ndarray]:
     """Positions of the texts of each batch, the short texts first.
 
     A batch is closed before its tokens, padding included, exceed `budget` (a text that is longer is a
     batch of its own), or before its padding costs more than a batch more would, a 16th of the budget.
-    `packs`: the texts are encoded without padding, so there is none to count.
     """
     order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
     first, real = 0, 0
     for at, row in enumerate(order):
-        area = real if packs else lengths[row] * (at - first)
+        area = lengths[row] * (at - first)
         if at > first and (area + lengths[row] > budget or area - real > budget // 16):
             yield order[first:at]
             first, real = at, 0

@@ -78,7 +78,7 @@ def train(
         steps: list[trainer.Step] = []
         trained = 0
         if plan:
-            start = recipes.adapt(learner, table, train, seed)
+            start = recipes.adapt(learner, train, seed)
             trained = sum(weight.numel() for weight in adapters.trained(learner).values())
             benchmark = early_stopping.benchmark(index, split.held, table.texts) if train.holdout else None
             steps = _fit(learner, table, plan, train, kept, benchmark, tracked)

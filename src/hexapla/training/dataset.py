@@ -55,14 +55,6 @@ class Table:
             return [[] for _ in rows]
         return [chunk[place].as_py() or [] for chunk, place in self._cells("negatives", rows)]
 
-    def all_texts(self) -> Iterator[str]:
-        """Every question, passage and hard negative."""
-        for name in ("question", "passage"):
-            for chunk in self._chunks[name]:
-                yield from chunk.to_pylist()
-        for chunk in self._chunks.get("negatives", ()):
-            yield from (text for text in chunk.flatten().to_pylist() if text)
-
     def _cells(self, column: str, rows: np.ndarray) -> Iterator[tuple[Any, int]]:
         """Chunk and place in it of each row; Arrow's `take` would first put all chunks together."""
         chunks, starts = self._chunks[column], self._starts[column]

@@ -77,7 +77,6 @@ def add_gradients(
     *,
     objective: Objective,
     memory: Memory,
-    packs: bool = False,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[float, int]:
     """Add the gradients of the global batch's mean loss to the weights; returns the loss, and the tokens
@@ -91,11 +90,10 @@ def add_gradients(
         part: what is encoded.
         objective: the loss.
         memory: its bounds.
-        packs: `encode` needs no padding.
         autocast: around the forward passes.
     """
-    micro = _micro_batches(accelerator, part.lengths, memory.forward_tokens, packs)
-    areas = [_area([part.lengths[i] for i in texts], packs) for texts in micro]
+    micro = _micro_batches(accelerator, part.lengths, memory.forward_tokens)
+    areas = [len(texts) * max(part.lengths[i] for i in texts) for texts in micro]
     kept = _kept(accelerator, areas, memory.kept_tokens)
     vectors, graphs = {}, {}
     with autocast():
@@ -164,18 +162,12 @@ def _loss(
     return loss
 
 
-def _area(lengths: Sequence[int], packs: bool) -> int:
-    return sum(lengths) if packs else len(lengths) * max(lengths)
-
-
-def _micro_batches(
-    accelerator: Accelerator, lengths: Sequence[int], tokens: int, packs: bool
-) -> list[np.ndarray]:
+def _micro_batches(accelerator: Accelerator, lengths: Sequence[int], tokens: int) -> list[np.ndarray]:
     """Positions of the texts of each, the short texts first.
 
     A sharded model gathers its weights in every forward pass, so there all processes make as many.
     """
-    made = list(batches(lengths, tokens, packs=packs))
+    made = list(batches(lengths, tokens))
     if accelerator.is_fsdp2:
         told = gather_object([(len(made), len(lengths))])
         wanted = max(batches for batches, _ in told)

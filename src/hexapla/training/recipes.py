@@ -1,28 +1,20 @@
 """The section `train` of the parameters as what the library takes: an encoder made ready, a recipe."""
 
-import logging
-
 from torch import Tensor
 
 from hexapla.benchmarks.lareqa import Retrieval
 from hexapla.config import Train
-from hexapla.modeling import adapters, embed, tokenization, vocabulary
+from hexapla.modeling import adapters, embed, tokenization
 from hexapla.modeling.encoder import Encoder
 from hexapla.modeling.precision import Precision
 from hexapla.training import early_stopping, trainer
-from hexapla.training.dataset import Table
 from hexapla.training.gradcache import Memory, Objective
 from hexapla.training.inputs import Lengths
 from hexapla.training.schedules import Schedule
 
-_log = logging.getLogger(__name__)
 
-
-def adapt(learner: Encoder, table: Table, train: Train, seed: int) -> dict[str, Tensor]:
+def adapt(learner: Encoder, train: Train, seed: int) -> dict[str, Tensor]:
     """Make the encoder ready; returns the weights that will change, as they are before training."""
-    if train.trim_vocabulary != "off":
-        told = vocabulary.trim(learner, table.all_texts(), keep=train.trim_vocabulary)
-        _log.info("vocabulary: %s of %s pieces stay", f"{told.after:,}", f"{told.before:,}")
     adapters.freeze(learner, embeddings=train.freeze_embeddings, layers=train.freeze_layers)
     changing = adapters.trained(learner) if train.interpolate else {}
     start = {name: weight.detach().clone() for name, weight in changing.items()}

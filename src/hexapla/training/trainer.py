@@ -20,7 +20,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hexapla.modeling import adapters, packing
+from hexapla.modeling import adapters
 from hexapla.modeling.encoder import Encoder, unit_vectors
 from hexapla.modeling.precision import Precision
 from hexapla.modeling.tokenization import extras, padded
@@ -142,8 +142,6 @@ class _Run(NamedTuple):
     trained: dict[str, Tensor]
     extras: dict[str, Any]
     """Features that do not depend on the texts."""
-    packs: bool
-    """Texts are encoded without padding."""
     spare: nn.Module | None
     """Takes the weights back, where processes share them out."""
 
@@ -168,11 +166,10 @@ def _begun(encoder: Encoder, plan: Plan, recipe: Recipe, validation: Validation 
     decay = {"params": [w for w in weights if w.ndim > 1], "weight_decay": recipe.weight_decay}
     level = {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}
     optimizer = torch.optim.AdamW([decay, level], lr=recipe.schedule.peak, fused=True)
-    packs = recipe.precision == "bf16" and packing.works(encoder)
     spare = spare_of(accelerator, encoder.model)
     model, optimizer = prepared(accelerator, encoder.model.train(), optimizer)
     trained = adapters.trained(encoder)
-    return _Run(accelerator, encoder, model, optimizer, trained, more, packs, spare)
+    return _Run(accelerator, encoder, model, optimizer, trained, more, spare)
 
 
 def _ranks(run: _Run) -> tuple[int, int]:
@@ -191,7 +188,6 @@ def _step(run: _Run, recipe: Recipe, inputs: Inputs, seed: tuple[int, int]) -> S
             inputs.part,
             objective=recipe.objective._replace(positives="all" if inputs.kind == PARALLEL else "own"),
             memory=recipe.memory,
-            packs=run.packs,
             autocast=partial(
                 torch.autocast,
                 device.type,
@@ -219,7 +215,7 @@ def _encode(run: _Run, inputs: Inputs, seed: tuple[int, int], rows: np.ndarray, 
     entropy = np.random.SeedSequence([*seed, run.accelerator.process_index, number])
     torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
     texts = [inputs.pieces[row] for row in rows]
-    features = (packing.packed if run.packs else padded)(run.encoder, texts)
+    features = padded(run.encoder, texts)
     moved = {
         name: value.to(run.accelerator.device) if isinstance(value, Tensor) else value
         for name, value in features.items()
