@@ -9,7 +9,7 @@ import yaml
 
 from conftest import ROOT, SAMPLE
 from hexapla.cli import app
-from hexapla.io import cache, download
+from hexapla.io import download, hashing
 from hexapla.pipeline.collect import collect
 from stand_ins import lareqa, mteb, paragraph, serving
 
@@ -84,7 +84,8 @@ def test_folders_and_addresses_end_in_one_folder_with_what_they_are(here):
     assert "own/LICENSE" not in held
     for name, card in cards.items():
         assert all(
-            cache.sha256(here / "judged" / name / file) == of["sha256"] for file, of in card["files"].items()
+            hashing.sha256(here / "judged" / name / file) == of["sha256"]
+            for file, of in card["files"].items()
         )
 
 

@@ -88,7 +88,7 @@ def test_however_the_table_is_cut_its_rows_are_judged_alike(fresh, rows):
         "question length: 1; question script: 0", "no repeated pair",
     )  # fmt: skip
     for name in OUTPUTS:
-        assert cache.sha256(fresh / "one" / name) == cache.sha256(fresh / "many" / name)
+        assert hashing.sha256(fresh / "one" / name) == hashing.sha256(fresh / "many" / name)
 
 
 def test_parts_keep_their_names_and_columns(fresh, rows):
@@ -140,7 +140,7 @@ def test_what_was_judged_is_not_judged_again(fresh, rows, monkeypatch):
     with pytest.raises(UserError, match="not found"):  # since nothing was saved
         run(fresh / "two", pairs, max_question_chars=900)
     assert len(judged) == len(list(pairs.iterdir()))
-    assert cache.sha256(fresh / "one") == cache.sha256(fresh / "two")
+    assert hashing.sha256(fresh / "one") == hashing.sha256(fresh / "two")
 
 
 def test_the_whole_sample_is_kept(fresh):
@@ -258,5 +258,5 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(fresh, rows):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for name in ("out", "docs", *OUTPUTS):
-        assert cache.sha256(fresh / "two" / name) == cache.sha256(fresh / "one" / name), name
+        assert hashing.sha256(fresh / "two" / name) == hashing.sha256(fresh / "one" / name), name
     assert not list((fresh / "killed" / "validating").iterdir())

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from test_distributed import run
 
 from conftest import ROOT
-from hexapla.io import cache, tables
+from hexapla.io import hashing, tables
 from hexapla.modeling import adapters, encoder
 from hexapla.schema import UserError
 from hexapla.training import gradcache, samplers, trainer
@@ -290,7 +290,7 @@ def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sampl
     assert b"continuing at step" in log
     for name in ("c.csv", "s.json"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes()
-    assert cache.sha256(whole / "model") == cache.sha256(broken / "model")
+    assert hashing.sha256(whole / "model") == hashing.sha256(broken / "model")
     assert json.loads((whole / "s.json").read_text())["steps"] == 60
     assert not list((broken / "kept").glob("step-*"))
     with safe_open(whole / "model" / "model.safetensors", "np") as file:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hexapla.io import cache, readers
-from hexapla.schema import PAIR_COLUMNS, Pair, Quality, UserError
+from hexapla.io import cache
+from hexapla.schema import PAIR_COLUMNS, Pair, Quality, UserError, first_line
 
 PART_ROWS = 1 << 16
 """Rows of one file of a table that is a folder: what a worker holds at a time."""
@@ -45,7 +45,7 @@ def write_pairs(path: Path, pairs: Iterable[tuple[Any, ...]], extra: Sequence[st
     names = (*PAIR_COLUMNS, *extra)
     schema = pa.schema([(name, _TYPES.get(name, _TEXT)) for name in names])
     count = 0
-    with cache.whole_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
+    with cache.atomic_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
         for group in _groups(pairs, _ROW_GROUP):
             columns = map(pa.array, zip(*group, strict=True), schema.types)
             writer.write_batch(pa.record_batch(list(columns), schema=schema))
@@ -58,7 +58,7 @@ def write_parts(
 ) -> list[Path]:
     """Write rows as `<folder>/<prefix>-00000.parquet`, `…-00001…`, each of `PART_ROWS` rows but the last.
 
-    Each file is whole or not there; that the folder is, is up to the caller (`whole_folder`).
+    Each file is whole or not there; that the folder is, is up to the caller (`atomic_folder`).
     """
     files = []
     for number, part in enumerate(_groups(pairs, PART_ROWS)):
@@ -83,7 +83,7 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[Any] | np.ndarray |
             arrays[name] = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(column.values))
         else:
             arrays[name] = pa.array(column)
-    with cache.whole_file(path) as scratch:
+    with cache.atomic_file(path) as scratch:
         pq.write_table(pa.table(arrays), scratch, compression="zstd")
 
 
@@ -186,7 +186,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: not a readable Parquet file ({readers.first_line(error)})")
+    return UserError(f"{path}: not a readable Parquet file ({first_line(error)})")
 
 
 def _read_parquet_whole(path: Path) -> pa.Table:

@@ -40,7 +40,7 @@ def report(
         cache.read_json(data / "translate.json"),
         cache.read_json(validation),
     )
-    with cache.whole_folder(pictures) as folder:
+    with cache.atomic_folder(pictures) as folder:
         _draw(folder, facts, models, curves)
     judged_on = models[0].results[0].benchmarks
     compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}

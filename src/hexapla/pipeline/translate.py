@@ -81,7 +81,7 @@ def _not_wanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
 def _write(out: Path, table: Sequence[Column], rated: ratings.Keys, spread: Spread) -> int:
     """The table as a folder of parts, one a language and collected part; how many rows it has."""
     written = 0
-    with cache.whole_folder(out) as scratch:
+    with cache.atomic_folder(out) as scratch:
         for number, column in enumerate(table):
             for part, collected in enumerate(column.parts):
                 file = scratch / f"{number:02d}-{column.lang}-{collected.stem}.parquet"

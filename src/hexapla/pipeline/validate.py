@@ -16,7 +16,7 @@ from hexapla.data.validate.contamination import counts, gather
 from hexapla.data.validate.rounds import Part, Related
 from hexapla.data.validate.tally import Tally
 from hexapla.data.validate.tally import summary as summarise
-from hexapla.io import cache, scratch, tables
+from hexapla.io import cache, tables
 from hexapla.schema import PAIR_COLUMNS, QUALITY_COLUMNS, UserError
 
 _COLUMNS = (*PAIR_COLUMNS, *QUALITY_COLUMNS)
@@ -48,7 +48,7 @@ def validate(
     files = _files(pairs)
     texts = gather({entry.name: data / entry.name for entry in benchmarks})
     parts = rounds.first_round(files, texts, validate, executor)
-    with scratch.folder("validating") as room:
+    with cache.scratch_folder("validating") as room:
         keys = rounds.keys(parts, room)
         related = rounds.relate(keys, room)
         kept = ~keys.failed & ~related.failed
@@ -62,7 +62,7 @@ def validate(
     if not kept.any() or kept.mean() < validate.min_kept:
         shutil.rmtree(out, ignore_errors=True)  # an earlier run's, no part of the reports beside it
         raise UserError(_too_few(tally, validate.min_kept, quarantine))
-    with cache.whole_folder(out) as folder:
+    with cache.atomic_folder(out) as folder:
         _write_kept(parts, kept, folder)
     _log.info("kept %s of %s rows", f"{kept.sum():,}", f"{len(kept):,}")
 

@@ -9,8 +9,7 @@ from conftest import LANGUAGES, SAMPLE
 from hexapla import config
 from hexapla.config_data import Executor, Validate
 from hexapla.data.translate import quality
-from hexapla.io import cache as store
-from hexapla.io import tables
+from hexapla.io import hashing, tables
 from hexapla.pipeline.validate import validate
 from hexapla.schema import PAIR_COLUMNS, QUALITY_COLUMNS, UserError
 from hexapla.text.languages import Identifier
@@ -340,7 +339,7 @@ def test_the_same_table_gives_the_same_bytes_and_harmless_pages(tmp_path, rows):
     planted[number] = planted[number]._replace(lang="<i>de</i>")
     for name in ("one", "two"):
         Outcome(tmp_path / name, planted)
-    assert store.sha256(tmp_path / "one") == store.sha256(tmp_path / "two")
+    assert hashing.sha256(tmp_path / "one") == hashing.sha256(tmp_path / "two")
     pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "one" / "docs").rglob("*.html")]
     assert len(pages) >= 4
     for page in pages:

@@ -137,7 +137,7 @@ def merged(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 def write_pages(docs: Path, pages: Mapping[str, Sequence[Outcome]]) -> None:
     """Great Expectations' own site in the folder `docs`, replaced as a whole; a page for each title."""
-    with store.whole_folder(docs) as site:
+    with store.atomic_folder(docs) as site:
         context = _context(site.resolve())
         for number, (title, outcomes) in enumerate(pages.items(), 1):
             # The name becomes a folder's and a file's.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hexapla.benchmarks import lareqa, miracl, miracl_files
 from hexapla.data.validate.overlap import Index, Kind, Match
-from hexapla.io import cache, readers, tables
+from hexapla.io import cache, hashing, readers, tables
 from hexapla.text import normalize
 
 NOT_SEEN = (
@@ -68,10 +68,10 @@ def gather(folders: Mapping[str, Path]) -> Path:
     reading a large corpus takes minutes. Every language of a benchmark, not only those that are judged: a
     model that saw one knows it.
     """
-    named = [f"{name} {cache.sha256(folder)}" for name, folder in folders.items()]
+    named = [f"{name} {hashing.sha256(folder)}" for name, folder in folders.items()]
     own = cache.code(lareqa, readers, miracl_files, miracl, cache, sys.modules[__name__])
     key = hashlib.sha256("\n".join([own, *named]).encode()).hexdigest()
-    file = cache.cached("validate", key)
+    file = cache.entry("validate", key)
     if not file.is_file():
         texts = [
             Text(name, *found) for name, folder in folders.items() for found in dict.fromkeys(_read(folder))

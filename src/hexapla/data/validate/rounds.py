@@ -19,7 +19,7 @@ from hexapla.config_data import Executor, Validate
 from hexapla.data.validate import checks, contamination, expectations, overlap, verdicts
 from hexapla.data.validate.contamination import Hit
 from hexapla.data.validate.verdicts import Group, Judged
-from hexapla.io import cache, hashing, scratch, tables
+from hexapla.io import cache, hashing, tables
 from hexapla.parallel import executors
 from hexapla.parallel.executors import Failure, Task
 from hexapla.schema import UserError
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     @property
     def kept(self) -> Path:
         """Where its verdicts are, with the columns."""
-        return cache.cached("validate", self.key)
+        return cache.entry("validate", self.key)
 
 
 # --- the first round -------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def first_round(files: Sequence[Path], texts: Path, validate: Validate, executor
     code = f"{cache.code(*modules, normalize, verdicts)} {version('great_expectations')}"
     parts = []
     for file in files:
-        depends = "\n".join([cache.sha256(file), texts.stem, settings, code])
+        depends = "\n".join([hashing.sha256(file), texts.stem, settings, code])
         key = hashlib.sha256(depends.encode()).hexdigest()
         parts.append(Part(file, tables.count_rows(file), key))
     todo = {
@@ -163,7 +163,7 @@ def keys(parts: Sequence[Part], room: Path) -> Keys:
 
 
 def _pairs(file: Path, count: int) -> np.ndarray:
-    return scratch.array(file, 2 * count, np.dtype("<u8")).reshape(-1, 2)
+    return cache.scratch_array(file, 2 * count, np.dtype("<u8")).reshape(-1, 2)
 
 
 def relate(keys: Keys, room: Path) -> Related:
@@ -178,7 +178,7 @@ def relate(keys: Keys, room: Path) -> Related:
     only_row = (np.bincount(leaders, minlength=count)[leaders] == 1) | ~keys.named
     left = ~keys.failed & only_row
     seen_before = _repeated(keys.pairs, left & keys.english, room)
-    leaders = hashing.first(keys.ids)
+    leaders = hashing.first_occurrences(keys.ids)
     kept = np.zeros(count, bool)
     kept[leaders[left & keys.english & ~seen_before]] = True
     english_kept = keys.english | kept[leaders]
@@ -200,7 +200,7 @@ def _first_among(keys: np.ndarray, chosen: np.ndarray, room: Path) -> np.ndarray
         stretch[others, 0] = (others + at).astype(np.uint64) * _ODD
         stretch[others, 1] = 0
         own[at : at + _STRETCH] = stretch
-    found: np.ndarray = hashing.first(own)
+    found: np.ndarray = hashing.first_occurrences(own)
     return found
 
 
