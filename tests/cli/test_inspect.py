@@ -120,7 +120,7 @@ def test_a_check_that_nobody_failed_gets_the_choices(tables, hexapla):
         (["--limit", "0"], "--limit: must be at least 1, got 0"),
         (["--lines", "0"], "--lines: must be at least 1, got 0"),
         (["--check", "x", "--borderline", "cosine"], "--check: rows at a bound passed every check"),
-        (["--borderline", "beauty"], "argument --borderline: invalid choice: 'beauty'"),
+        (["--borderline", "beauty"], "Invalid value for '--borderline': 'beauty' is not one of"),
         (["--quarantine", "gone.parquet"], "gone.parquet: not found; run `dvc repro`"),
     ],
 )

@@ -300,7 +300,7 @@ def run(tmp_path: Path, raw: Path, sample: Path = SAMPLE, **changes: object) -> 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     flags = {"params": "params.yaml", "out": "out", "summary": "summary.json"}
     argv = [part for flag, name in flags.items() for part in (f"--{flag}", str(tmp_path / name))]
-    app.run(stage.translate, [*argv, "--pairs", str(raw), "--sample", str(sample)])
+    app.main(["stage", "translate", *argv, "--pairs", str(raw), "--sample", str(sample)])
 
 
 def test_the_shipped_sample(tmp_path, monkeypatch) -> None:

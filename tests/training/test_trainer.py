@@ -254,7 +254,7 @@ def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
 
 
 def start(folder, work, pairs, **options):
-    command = [sys.executable, "-m", "hexapla.pipeline.train", "--sampler", "hybrid", "--alpha", "0.5"]
+    command = [sys.executable, "-m", "hexapla", "stage", "train", "--sampler", "hybrid", "--alpha", "0.5"]
     paths = {"pairs": pairs, "model": work / "model", "curve": work / "c.csv", "summary": work / "s.json"}
     paths |= {"checkpoints": work / "kept", "params": work / "params.yaml"}
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -307,6 +307,6 @@ def test_a_missing_table_is_one_line_and_leaves_nothing(tiny_folder, tmp_path):
     process = start(tiny_folder, tmp_path / "work", Path("gone.parquet"))
     _, log = process.communicate(timeout=90)
     assert process.returncode == 2
-    assert log.decode().splitlines()[-1].startswith("hexapla train: gone.parquet: not found")
+    assert log.decode().splitlines()[-1].startswith("hexapla stage train: gone.parquet: not found")
     assert b"Traceback" not in log
     assert not (tmp_path / "work" / "model").exists()

@@ -13,7 +13,6 @@ import numpy as np
 from hexapla.benchmarks import lareqa as suites
 from hexapla.benchmarks import miracl, registry
 from hexapla.benchmarks.registry import Found
-from hexapla.cli import app
 from hexapla.config import Benchmark
 from hexapla.config_data import Collect, Source
 from hexapla.data.collect import corpora, distinct, gathering, grouping, sources
@@ -163,7 +162,3 @@ def _counts(found: Found) -> dict[str, int]:
         "questions": sum(question.lang in found.languages for question in read.questions),
         "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
     }
-
-
-if __name__ == "__main__":
-    app.run(collect)

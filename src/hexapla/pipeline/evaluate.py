@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config import Benchmark, Evaluate
 from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation import results
@@ -38,7 +37,3 @@ def evaluate(
     with tracking.run(model.name, model_sha256=card["model_sha256"]) as tracked:
         tracked.metrics(results.flat(result.scores))
         tracked.artifacts([out / results.QUESTIONS], "questions")
-
-
-if __name__ == "__main__":
-    app.run(evaluate)

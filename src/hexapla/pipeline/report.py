@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config import BaselineName, Replicas
 from hexapla.evaluation import comparison, results
 from hexapla.evaluation.comparison import Comparison
@@ -116,7 +115,3 @@ def _draw_languages(folder: Path, benchmark: str, models: list[Model], shown: li
         title: [each["multi"]["rank_distance"][lang] for lang in shown] for title, each in details.items()
     }
     plots.rank_distances(folder / f"{benchmark}-rank-distance.png", shown, distances, ideal=len(shown) - 1)
-
-
-if __name__ == "__main__":
-    app.run(report)

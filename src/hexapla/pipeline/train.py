@@ -11,7 +11,6 @@ import torch
 
 from hexapla import tracking
 from hexapla.benchmarks.lareqa import Retrieval
-from hexapla.cli import app
 from hexapla.config import Prompts, SamplerName, Train
 from hexapla.io import cache, hashing
 from hexapla.modeling import adapters, centering, embed, model_card, precision
@@ -203,7 +202,3 @@ def _outcome(
         "batches": dict(sorted(Counter(step.kind for step in steps).items())),
         "model_sha256": hashing.sha256(model),
     }
-
-
-if __name__ == "__main__":
-    app.run(train)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config_data import Executor, Translate
 from hexapla.data.translate import columns, engines, parallel, pieces, ratings
 from hexapla.data.translate.columns import Column, Done
@@ -117,7 +116,3 @@ def _track(card: Mapping[str, Any], done: Done) -> None:
         if texts:
             tracked.metrics({f"{lang}/texts": count for lang, count in done.texts.items()})
             tracked.metrics({"seconds": done.seconds, "texts_per_second": texts / done.seconds})
-
-
-if __name__ == "__main__":
-    app.run(translate)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hexapla.cli import app
 from hexapla.config import Benchmark
 from hexapla.config_data import Executor, Validate
 from hexapla.data.validate import checks, rounds
@@ -152,7 +151,3 @@ def _too_few(tally: Tally, min_kept: float, quarantine: Path) -> str:
     takes = ", ".join(f"{name} {count:,}" for name, count in worst if count)
     wanted = f"validate.min_kept is {min_kept}" if kept else "nothing is left to train on"
     return f"{quarantine}: kept {kept:,} of {rows:,} rows ({wanted}); mend what was rejected by: {takes}"
-
-
-if __name__ == "__main__":
-    app.run(validate)
