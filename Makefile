@@ -64,7 +64,7 @@ ui: setup
 
 # Does the candidate fall short of what was accepted? Exit status 1 when it does.
 gate: setup
-	PYTHONPATH=src python -m hexapla.pipeline.gate --scores reports/results/candidate/scores.json --accepted reports/accepted.json
+	PYTHONPATH=src python -m hexapla gate --scores reports/results/candidate/scores.json --accepted reports/accepted.json
 
 # The whole pipeline in minutes, on a cut-down copy of the last commit: does every stage still do its work?
 QUICK := $(CURDIR)/build/quick

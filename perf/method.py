@@ -90,7 +90,7 @@ def main() -> None:
     params = out / "params.yaml"
     cache.write_text(params, yaml.safe_dump(settings(given.set), sort_keys=False))
     seconds = run(
-        "hexapla.pipeline.train", "--params", str(params), "--pairs", str(table), "--sampler", given.sampler,
+        "hexapla", "stage", "train", "--params", str(params), "--pairs", str(table), "--sampler", given.sampler,
         "--alpha", given.alpha, "--mixing", given.mixing, "--languages-per-id", given.languages_per_id,
         "--model", str(out / given.name), "--curve", str(out / "curve.csv"),
         "--summary", str(out / "training.json"), "--checkpoints", str(out / "checkpoints"),

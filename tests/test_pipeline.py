@@ -39,8 +39,10 @@ def function_of(command):
     if words[0] == "hexapla.parallel.launch":
         assert (ROOT / "configs" / "accelerate" / f"{words[1]}.yaml").is_file()
         words = words[2:]
-    module, *arguments = words
-    return module, getattr(importlib.import_module(module), module.rpartition(".")[2]), arguments
+    program, group, name, *arguments = words
+    assert (program, group) == ("hexapla", "stage")
+    module = f"hexapla.pipeline.{name}"
+    return module, getattr(importlib.import_module(module), name), arguments
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -55,15 +57,15 @@ def test_deps_are_the_modules_that_the_stage_imports(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_params_are_the_arguments_that_the_stage_reads(name):
     command, _, params, _ = STAGES[name]
-    assert params == set(app.from_params(function_of(command)[1]))
+    assert params == set(app.sections(function_of(command)[1]))
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
     command, deps, _, outs = STAGES[name]
-    assert command.startswith("PYTHONPATH=src python -m hexapla.")
+    assert command.startswith("PYTHONPATH=src python -m hexapla")
     _, function, argv = function_of(command)
-    flags = vars(app.parser(function).parse_args(argv))
+    flags = app.load(function.__name__, stage=True).make_context(function.__name__, argv).params
     known = deps | outs
     for value in flags.values():
         if isinstance(value, Path) and value.name != "params.yaml" and value.parts[0] not in UNTRACKED:

@@ -63,3 +63,11 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 160 characters; without a message, the error's type.
+
+    Libraries write messages of many lines, where a `UserError` has one.
+    """
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]

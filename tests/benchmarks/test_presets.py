@@ -6,7 +6,7 @@ from conftest import ROOT
 from hexapla.benchmarks import lareqa
 from hexapla.benchmarks.presets import PRESETS
 from hexapla.config import Benchmark
-from hexapla.io import cache
+from hexapla.io import hashing
 
 XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
 
@@ -37,5 +37,5 @@ def test_miracl_has_18_languages_together_or_one_by_one():
 @pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
 def test_xquad_r_has_the_published_checksums():
     files = lareqa.files(XQUAD_R)
-    assert {lang: cache.sha256(file) for lang, file in files.items()} == PRESETS["xquad-r"].sha256
+    assert {lang: hashing.sha256(file) for lang, file in files.items()} == PRESETS["xquad-r"].sha256
     assert tuple(files) == PRESETS["xquad-r"].languages

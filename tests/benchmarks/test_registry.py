@@ -6,8 +6,7 @@ import pytest
 from conftest import ROOT, SAMPLE
 from hexapla.benchmarks import registry
 from hexapla.config import Benchmark
-from hexapla.io import cache as store
-from hexapla.io import download
+from hexapla.io import download, hashing
 from hexapla.schema import UserError
 from stand_ins import lareqa, mteb, paragraph, serving
 
@@ -93,7 +92,7 @@ def test_only_the_asked_languages_come_from_the_hub_and_only_once(tmp_path, hub)
         "sw-queries/dev-00000-of-00001.parquet", "sw-qrels/dev-00000-of-00001.parquet",
     }  # fmt: skip
     for name, file in placed.items():
-        assert file == (store.sha256(tmp_path / "hub" / name), (tmp_path / "hub" / name).stat().st_size)
+        assert file == (hashing.sha256(tmp_path / "hub" / name), (tmp_path / "hub" / name).stat().st_size)
         # A corpus has gigabytes: no copy where a link does.
         assert (tmp_path / "out" / name).samefile(tmp_path / "hub" / name)
     assert registry.find(benchmark) == found

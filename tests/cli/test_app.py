@@ -1,66 +1,199 @@
+"""The program `hexapla` as a whole: its listing, its stages, and how errors end."""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from hexapla.cli import app
+from hexapla.cli import app, compare
 from hexapla.config import Hybrid
+from hexapla.pipeline import gate, report
 from hexapla.schema import UserError
 
 PARAMS = ["--params", str(ROOT / "params.yaml")]
+PROGRAM = [sys.executable, "-m", "hexapla"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
 
 
-def stage(seed: int, hybrid: Hybrid, *, out: Path, names: tuple[str, ...] = ("a",)) -> None:
-    """Do it."""
-    calls.append((seed, hybrid, out, tuple(names)))
+@pytest.fixture
+def calls(monkeypatch):
+    """What reaches a stage; it takes the place of `report`."""
+    reached = []
+
+    def stage(seed: int, hybrid: Hybrid, *, out: Path, online: bool = False) -> None:
+        """Do it."""
+        reached.append((seed, hybrid, out, online))
+
+    monkeypatch.setattr(report, "report", stage)
+    return reached
 
 
-calls: list = []
-
-
-def test_parameters_come_from_the_file_and_the_rest_are_flags():
-    calls.clear()
-    app.run(stage, [*PARAMS, "--out", "x", "--names", "b", "c"])
-    assert calls == [(13, Hybrid(0.5), Path("x"), ("b", "c"))]
-    assert app.from_params(stage) == ["seed", "hybrid"]
-
-
-def failing(*, reason: str = "row 3: no") -> None:
-    raise UserError(reason)
+def test_sections_come_from_the_file_and_the_rest_are_options(hexapla, calls):
+    assert hexapla("stage", "report", *PARAMS, "--out", "x")[0] == 0
+    assert hexapla("stage", "report", *PARAMS, "--out", "x", "--online")[0] == 0
+    assert calls == [(13, Hybrid(0.5), Path("x"), online) for online in (False, True)]
+    assert app.sections(report.report) == ["seed", "hybrid"]
 
 
 @pytest.mark.parametrize(
-    ("function", "argv", "line"),
+    ("argv", "line"),
     [
-        (failing, [], "hexapla failing: row 3: no\n"),
-        (stage, PARAMS, "hexapla stage: the following arguments are required: --out\n"),
-        (stage, [*PARAMS, "--out", "x", "--seed", "3"], "hexapla stage: unrecognized arguments: --seed 3\n"),
-        (stage, ["--params", "gone.yaml", "--out", "x"], "hexapla stage: gone.yaml: not found; run from"),
+        (["stage", "report"], "hexapla stage report: Missing option '--out'"),
+        (["stage", "report", "--out", "x", "--seed", "3"], "hexapla stage report: No such option: --seed"),
+        (["stage", "report", "--params", "gone.yaml", "--out", "x"],
+         "hexapla stage report: gone.yaml: not found; run from"),
+        (["stage", "train", "--sampler", "x"],
+         "hexapla stage train: Invalid value for '--sampler': 'x' is not one of 'hybrid'"),
+        (["stage", "trian"], "hexapla stage: No such command 'trian'. Did you mean 'train'?"),
+        (["compar"], "hexapla: No such command 'compar'. Did you mean 'compare'?"),
+        (["--verbose"], "hexapla: No such option: --verbose"),
     ],
-)
-def test_mistakes_are_one_line_and_status_2(capsys, function, argv, line):
-    with pytest.raises(SystemExit) as caught:
-        app.run(function, argv)
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
+)  # fmt: skip
+def test_mistakes_are_one_line_and_status_2(hexapla, calls, argv, line):
+    status, _, error = hexapla(*argv)
+    assert status == 2
     assert error.startswith(line)
     assert error.count("\n") == 1
+    assert not calls
 
 
-def asking(*, online: bool = False) -> None:
-    """Ask."""
-    calls.append(online)
+@pytest.mark.parametrize(
+    ("error", "line", "status"),
+    [
+        (UserError("row 3: no"), "row 3: no", 2),
+        (PermissionError(13, "Permission denied", "a/b"), "a/b: Permission denied", 2),
+        (
+            OSError(18, "Invalid cross-device link", "scratch", None, "aim"),
+            "aim: Invalid cross-device link",
+            2,
+        ),
+        (OSError(28, "No space left on device"), "No space left on device", 2),
+        (KeyboardInterrupt(), "interrupted", 130),
+    ],
+)
+def test_expected_errors_are_one_line_and_with_debug_a_traceback(hexapla, monkeypatch, error, line, status):
+    def fail(*, scores: Path, accepted: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(gate, "gate", fail)
+    argv = ("gate", "--scores", "a", "--accepted", "b")
+    assert hexapla(*argv) == (status, "", f"hexapla gate: {line}\n")
+    monkeypatch.setenv("HEXAPLA_DEBUG", "1")
+    again, _, shown = hexapla(*argv)
+    assert again == status
+    assert shown.startswith("Traceback ")
+    assert "in fail\n    raise error\n" in shown
+    assert shown.endswith(f"hexapla gate: {line}\n")
 
 
-def test_a_bool_is_a_flag_without_a_value():
-    calls.clear()
-    for argv in ([], ["--online"]):
-        app.run(asking, argv)
-    assert calls == [False, True]
+def test_debug_shows_where_an_option_was_refused(hexapla, monkeypatch):
+    monkeypatch.setenv("HEXAPLA_DEBUG", "1")
+    status, _, shown = hexapla("compare", "--centring", "wrong", "a")
+    assert status == 2
+    assert shown.startswith("Traceback ")
 
 
-def test_help_needs_no_parameters(capsys):
-    with pytest.raises(SystemExit) as caught:
-        app.run(stage, ["--params", "gone.yaml", "--help"])
-    assert caught.value.code == 0
-    assert "Do it." in capsys.readouterr().out
+def test_errors_that_nobody_expects_keep_their_traceback(hexapla, monkeypatch):
+    def fail(*, scores: Path, accepted: Path) -> None:
+        raise OSError("no place and no reason")
+
+    monkeypatch.setattr(gate, "gate", fail)
+    with pytest.raises(OSError, match="no reason"):
+        hexapla("gate", "--scores", "a", "--accepted", "b")
+
+
+def test_a_broken_pipe_to_another_process_is_no_quiet_end(hexapla, monkeypatch):
+    def fail(*, scores: Path, accepted: Path) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(gate, "gate", fail)
+    with pytest.raises(RuntimeError, match="the pipe to another process is broken"):
+        hexapla("gate", "--scores", "a", "--accepted", "b")
+
+
+def test_the_whole_help_needs_no_files_and_no_heavy_package(tmp_path):
+    code = "import sys; from hexapla.cli.app import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    shown, _, modules = done.stdout.rstrip().rpartition("\n")
+    for name in (*app.COMMANDS, "stage"):
+        assert f"\n  {name} " in shown
+    assert "..." not in shown.partition("Commands:")[2]
+    assert not {"numpy", "torch", "pyarrow", "hexapla.cli.evaluate"} & set(modules.split())
+
+
+@pytest.mark.parametrize("argv", [[], ["stage"]])
+def test_without_a_command_it_lists_them(hexapla, argv):
+    status, out, _ = hexapla(*argv)
+    assert status == 0
+    assert all(f"\n  {name} " in out for name in (app.STAGES if argv else app.COMMANDS))
+
+
+def test_every_listed_command_exists_and_explains_itself(hexapla):
+    listed = [[name] for name in app.COMMANDS] + [["stage", name] for name in app.STAGES]
+    for argv in listed:
+        status, out, _ = (
+            hexapla(*argv, "--params", "gone.yaml", "--help")
+            if argv[0] == "stage"
+            else hexapla(*argv, "--help")
+        )
+        assert status == 0
+        assert out.startswith(f"Usage: hexapla {' '.join(argv)} ")
+
+
+def test_the_version(hexapla):
+    status, out, _ = hexapla("--version")
+    assert status == 0
+    assert out.startswith("hexapla ")
+    assert out.split()[1][0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("hexapla ev", {"evaluate"}),
+        ("hexapla stage tr", {"train", "translate"}),
+        ("hexapla compare a --centring lang", {"language"}),
+    ],
+)
+def test_a_shell_completes_commands_and_values(words, found):
+    asked = {
+        "_HEXAPLA_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from hexapla.cli.app import main; main()"],
+        env=ENVIRONMENT | asked, capture_output=True, text=True,
+    )  # fmt: skip
+    assert set(done.stdout.split()) == found, done.stderr
+
+
+def test_a_closed_pipe_ends_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*PROGRAM, "--help"], env=ENVIRONMENT, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
+def test_lists_are_written_in_one_go_or_one_by_one(hexapla, monkeypatch):
+    seen = []
+
+    def take(dirs: list[Path], *, centring: str = "none") -> None:
+        seen.append((dirs, centring))
+
+    monkeypatch.setattr(compare, "compare", take)
+    assert hexapla("compare", "a", "b", "--centring", "language")[0] == 0
+    assert hexapla("compare", "--centring", "language", "a", "b")[0] == 0
+    assert seen == [([Path("a"), Path("b")], "language")] * 2
+    (command,) = [app.load("evaluate")]
+    for argv in (["--benchmark", "a", "b"], ["--benchmark", "a", "--benchmark", "b"]):
+        context = command.make_context("evaluate", ["m", *argv, "--precision", "fp32"])
+        assert context.params["benchmark"] == ["a", "b"]

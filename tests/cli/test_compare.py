@@ -54,13 +54,12 @@ def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):
     ("argv", "line"),
     [
         (["compare", "gone", "gone2"], "hexapla compare: gone/scores.json: not found"),
-        (["compare"], "hexapla compare: the following arguments are required: dirs"),
+        (["compare"], "hexapla compare: Missing argument 'DIR'"),
         (["compare", "{a}"], "hexapla compare: wants the folders of at least two different models"),
         (
             ["compare", "{a}", "{b}", "--centring", "trained"],
             "hexapla compare: no benchmark that all have with centring 'trained' (a: sample (none, language)",
         ),
-        (["train"], "hexapla: no command 'train'; there are: evaluate, compare"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(hexapla, tmp_path, argv, line):
@@ -69,9 +68,3 @@ def test_mistakes_are_one_line_and_status_2(hexapla, tmp_path, argv, line):
     assert status == 2
     assert err.startswith(line)
     assert err.count("\n") == 1
-
-
-def test_without_a_command_it_says_which_there_are(hexapla):
-    status, out, _ = hexapla()
-    assert status == 0
-    assert "evaluate" in out

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from test_evaluate import miracl
 
 from conftest import ROOT, SAMPLE
@@ -83,8 +84,11 @@ def test_context_and_prompts_change_the_figures(hexapla, tiny_folder, held_out):
         (["./nowhere", "--benchmark", "{b}"], "encoder './nowhere': no such folder"),
         (["{m}", "--benchmark", "xquad"], "did you mean 'xquad-r'"),
         (["{m}", "--benchmark", "{b}", "{b}"], "two are called 'held-out'"),
-        (["{m}"], "the following arguments are required: --benchmark"),
-        (["{m}", "--benchmark", "{b}", "--question-tokens", "2"], "--question-tokens: must be at least 4"),
+        (["{m}"], "Missing option '--benchmark'"),
+        (
+            ["{m}", "--benchmark", "{b}", "--question-tokens", "2"],
+            "'--question-tokens': Input should be greater than or equal to 4",
+        ),
         (["{m}", "--benchmark", "{b}", "--centring", "trained"], "centring.safetensors: not found"),
         (["{m}", "--benchmark", "{b}", "--device", "abacus"], "device 'abacus': not on this machine"),
         (["{m}", "--benchmark", "{b}", "--out", "{b}/de.json"], "de.json is no folder"),
@@ -105,3 +109,15 @@ def test_names_in_params_are_known(hexapla, tiny_folder, monkeypatch):
     status, out, _ = hexapla("evaluate", tiny_folder, "--benchmark", "sample", "--precision", "fp32")
     assert status == 0
     assert "on sample" in out
+
+
+def test_the_file_of_settings_names_the_benchmarks(hexapla, tiny_folder, held_out, tmp_path):
+    other = yaml.safe_load((ROOT / "params.yaml").read_text())
+    other["benchmarks"] = [{"name": "mine", "path": str(held_out)}]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    argv = ("evaluate", tiny_folder, "--benchmark", "mine", "--precision", "fp32", "--params")
+    status, out, err = hexapla(*argv, "other.yaml")
+    assert status == 0, err
+    assert "on mine" in out
+    status, _, err = hexapla(*argv, "gone.yaml")
+    assert (status, err) == (2, "hexapla evaluate: gone.yaml: not found; run from the repository's root\n")

@@ -1,154 +1,138 @@
-import pyarrow as pa
-import pyarrow.parquet as pq
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hexapla.io import cache, tables
-from hexapla.schema import QUALITY_COLUMNS, Pair, Quality, UserError
-
-text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+from hexapla.io import cache
 
 
-row = st.tuples(*[text] * 8, st.lists(text, max_size=3).map(tuple))
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "work"
 
 
-@given(st.lists(row, max_size=20))
-def test_pairs_come_back_as_they_went(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("pairs") / "p.parquet"
-    pairs = [Pair(*row) for row in rows]
-    assert tables.write_pairs(path, pairs) == len(pairs)
-    assert list(tables.iter_pairs(tables.read_pairs(path))) == pairs
+def files(folder):
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
 
 
-@given(st.lists(row, max_size=20))
-def test_a_table_from_before_there_were_negatives_has_none(tmp_path_factory, rows):
-    path = tmp_path_factory.mktemp("pairs") / "p.parquet"
-    tables.write_pairs(path, rows)
-    pq.write_table(pq.read_table(path).drop_columns("negatives"), path)
-    table = tables.read_pairs(path)
-    assert table.column_names == list(Pair._fields)
-    assert list(tables.iter_pairs(table)) == [Pair(*each[:8]) for each in rows]
+def write(folder, content):
+    with cache.atomic_folder(folder) as new:
+        (new / "a").write_text(content)
+        (new / "b").write_text(content)
 
 
-def test_nulls_are_no_negatives_or_empty_ones(tmp_path):
-    path = tmp_path / "p.parquet"
-    tables.write_pairs(path, [(*"abcdefgh", None), (*"abcdefgh", ["i", None])])
-    negatives = [pair.negatives for pair in tables.iter_pairs(tables.read_pairs(path))]
-    assert negatives == [(), ("i", "")]
+_KILLED = """
+import os, pathlib, shutil, signal, sys
+from hexapla.io import cache
+
+die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+when, path = sys.argv[1], pathlib.Path(sys.argv[2])
+if when == "removing":
+    remove = shutil.rmtree
+    def half(path, **_):
+        next(file for file in path.rglob("*") if file.is_file()).unlink()
+        die()
+    shutil.rmtree = half
+with cache.atomic_folder(path) as new:
+    (new / "a").write_text("new")
+    if when == "writing":
+        die()
+    (new / "b").write_text("new")
+"""
 
 
-def test_further_columns_stand_after_the_negatives(tmp_path):
-    path = tmp_path / "p.parquet"
-    tables.write_pairs(path, [(*Pair(*"abcdefgh", ("i", "j")), "k")], extra=["reasons"])
-    table = tables.read_pairs(path)
-    assert table["reasons"].to_pylist() == ["k"]
-    assert list(tables.iter_pairs(table)) == [Pair(*"abcdefgh", ("i", "j"))]
+def kill_while(when, path):
+    done = subprocess.run([sys.executable, "-c", _KILLED, when, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_scraps(tmp_path):
-    path = tmp_path / "p.parquet"
-    tables.write_pairs(path, [Pair(*"abcdefgh")])
-    before = path.read_bytes()
-
-    def broken():
-        yield Pair(*"hgfedcba")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        tables.write_pairs(path, broken())
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["p.parquet"]
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+def test_a_folder_is_replaced_completely_or_not_at_all(tmp_path):
     folder = tmp_path / "model"
-    with cache.whole_folder(folder) as scratch:
-        (scratch / "old").write_text("1")
-    with pytest.raises(RuntimeError), cache.whole_folder(folder) as scratch:
-        (scratch / "new").write_text("2")
+    write(folder, "old")
+    with pytest.raises(RuntimeError), cache.atomic_folder(folder) as new:
+        (new / "a").write_text("new")
         raise RuntimeError
-    assert [file.name for file in folder.iterdir()] == ["old"]
-    with cache.whole_folder(folder) as scratch:
-        (scratch / "new").write_text("2")
-    assert [file.name for file in folder.iterdir()] == ["new"]
-    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    assert files(tmp_path) == ["model", "model/a", "model/b"]
+    with cache.atomic_folder(folder) as new:
+        (new / "c").write_text("new")
+    assert files(tmp_path) == ["model", "model/c"]
 
 
-def test_a_folder_that_is_replaced_is_never_seen_half_removed(tmp_path, monkeypatch):
-    """Killed while the old one is removed: what stands there is whole, and the rest goes at the next time."""
-    folder = tmp_path / "t"
-    for content in ("old", "new"):
-        with cache.whole_folder(folder) as scratch:
-            (scratch / "a").write_text(content)
-            (scratch / "b").write_text(content)
-            if content == "new":
-                monkeypatch.setattr(
-                    cache.shutil, "rmtree", lambda path, **_: (path / "a").unlink(missing_ok=True)
-                )
-    assert (folder / "a").read_text() == (folder / "b").read_text() == "new"
-    monkeypatch.undo()
-    with cache.whole_folder(folder) as scratch:
-        assert [file for file in tmp_path.iterdir() if file.name.endswith(".old")] == []
+@pytest.mark.parametrize("content", ["old", "new"])
+def test_a_kill_leaves_a_complete_folder_and_the_next_write_cleans_up(tmp_path, content):
+    folder = tmp_path / "model"
+    write(folder, "old")
+    kill_while("writing" if content == "old" else "removing", folder)
+    assert {(folder / name).read_text() for name in "ab"} == {content}
+    assert len(list(tmp_path.iterdir())) == 2
+    write(tmp_path / "other", "other")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "other"}
 
 
-def test_tables_that_are_not_ours_are_refused(tmp_path):
-    pq.write_table(pa.table({"id": ["1"]}), tmp_path / "p.parquet")
-    with pytest.raises(UserError, match="column 'source' is missing"):
-        tables.read_pairs(tmp_path / "p.parquet")
-    tables.write_pairs(tmp_path / "p.parquet", [Pair(*"abcdefgh")])
-    table = pq.read_table(tmp_path / "p.parquet")
-    for wrong in ("one text", [1, 2]):
-        other = table.drop_columns("negatives").append_column("negatives", pa.array([wrong]))
-        pq.write_table(other, tmp_path / "p.parquet")
-        with pytest.raises(UserError, match="column 'negatives' holds .*, wants lists of texts"):
-            tables.read_pairs(tmp_path / "p.parquet")
-    with pytest.raises(UserError, match="not found"):
-        tables.read_pairs(tmp_path / "gone.parquet")
+@pytest.mark.parametrize(
+    "name", [".candidate.bak", ".candidate.old", ".candidate.abc.old", ".hexapla-mine", ".new-one"]
+)
+def test_a_users_own_folder_survives_whatever_its_name(tmp_path, name):
+    mine = tmp_path / name / "weights"
+    mine.mkdir(parents=True)
+    (mine / "a").write_text("mine")
+    write(tmp_path / "candidate", "new")
+    write(tmp_path / "candidate", "newer")
+    assert (mine / "a").read_text() == "mine"
 
 
-def test_a_table_may_be_a_folder_of_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "PART_ROWS", 4)
-    rows = [Pair(f"q{i}", *"bcdefgh", ("n",) * (i % 3)) for i in range(10)]
-    files = tables.write_parts(tmp_path / "t", "00-s", rows)
-    assert [file.name for file in files] == [f"00-s-{i:05d}.parquet" for i in range(3)]
-    assert (
-        list(tables.stream_pairs(tmp_path / "t"))
-        == rows
-        == list(tables.iter_pairs(tables.read_pairs(tmp_path / "t")))
+def test_scratch_goes_with_its_block_however_it_ends(root):
+    with pytest.raises(ZeroDivisionError), cache.scratch_folder("work") as folder:
+        (folder / "some").mkdir()
+        assert root in folder.parents
+        assert 1 / 0
+    assert files(root) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(root):
+    code = (
+        "from hexapla.io import cache\n"
+        "with cache.scratch_folder('work') as folder:\n"
+        "    print(folder, flush=True)\n"
+        "    input()\n"
     )
-    assert tables.count_rows(tmp_path / "t") == 10
-    assert list(tables.stream_pairs(files[1])) == rows[4:8]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        theirs = Path(other.stdout.readline().strip())
+        with cache.scratch_folder("work"):
+            assert theirs.is_dir()
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    assert theirs.is_dir()
+    with cache.scratch_folder("work") as mine:
+        assert list(root.iterdir()) == [mine.parent]
 
 
-def test_parts_of_a_table_that_do_not_fit_are_named(tmp_path):
-    tables.write_pairs(tmp_path / "t" / "a.parquet", [Pair(*"abcdefgh")])
-    tables.write_pairs(tmp_path / "t" / "b.parquet", [(*Pair(*"abcdefgh"), "x")], extra=["note"])
-    with pytest.raises(UserError, match=r"b.parquet: has other columns than a.parquet; run `dvc repro`$"):
-        tables.read_pairs(tmp_path / "t")
-    (tmp_path / "t" / "b.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"b.parquet: not a readable Parquet file \(.+\)$"):
-        list(tables.stream_pairs(tmp_path / "t"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="empty: holds no Parquet files; run `dvc repro`"):
-        tables.read_pairs(tmp_path / "empty")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_not_writable_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(cache.UserError, match="is not writable"), cache.atomic_folder(tmp_path / "model"):
+        pass
 
 
-def test_quality_stands_beside_the_row(tmp_path):
-    row, none = Pair(*"abcdefgh"), Quality()
-    known = Quality(0.75, "de", "de", 0.25, 1.0, False, -0.5)
-    tables.write_pairs(tmp_path / "t.parquet", [(*row, *known), (*row, *none)], extra=QUALITY_COLUMNS)
-    table = tables.read_pairs(tmp_path / "t.parquet")
-    assert list(tables.iter_quality(table)) == [known, none]
-    assert list(tables.iter_pairs(table)) == [row, row]
-    tables.write_pairs(tmp_path / "old.parquet", [row])
-    assert list(tables.iter_quality(tables.read_pairs(tmp_path / "old.parquet"))) == [none]
+def test_an_array_is_kept_in_its_file(tmp_path):
+    kind = np.dtype([("a", "<u8", 2), ("b", "u1")])
+    rows = cache.scratch_array(tmp_path / "rows", 3, kind)
+    rows["a"][1] = 7, 8
+    assert rows["a"].tolist() == [[0, 0], [7, 8], [0, 0]]
+    assert (tmp_path / "rows").stat().st_size == 3 * kind.itemsize
+    rows.flush()
+    assert (tmp_path / "rows").read_bytes() == rows.tobytes()
+    assert len(cache.scratch_array(tmp_path / "none", 0, kind)) == 0
 
 
-def test_a_folders_hash_sees_names_and_bytes(tmp_path):
-    (tmp_path / "a").write_text("1")
-    before = cache.sha256(tmp_path)
-    (tmp_path / "a").rename(tmp_path / "b")
-    renamed = cache.sha256(tmp_path)
-    (tmp_path / "b").write_text("2")
-    assert len({before, renamed, cache.sha256(tmp_path)}) == 3
+def test_an_arrays_space_is_reserved_before_it_is_written_to(tmp_path):
+    rows = cache.scratch_array(tmp_path / "rows", 1 << 16, np.dtype("<u8"))
+    assert not rows.any()
+    assert (tmp_path / "rows").stat().st_blocks * 512 >= rows.nbytes

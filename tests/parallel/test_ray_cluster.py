@@ -17,7 +17,7 @@ import chores
 import hexapla
 from conftest import SAMPLE, sample
 from hexapla.config_data import Executor, Translate
-from hexapla.io import cache, tables
+from hexapla.io import hashing, tables
 from hexapla.parallel import executors, ray_cluster
 from hexapla.parallel.executors import Task
 from hexapla.pipeline.translate import translate
@@ -117,7 +117,7 @@ def test_translations_are_the_same_when_a_node_dies_half_way(cluster, tmp_path, 
         paths = {"pairs": tmp_path / "raw.parquet", "sample": SAMPLE, "summary": tmp_path / f"{name}.json"}
         translate(settings, executor, out=tmp_path / f"{name}-out", **paths)
         shards[name] = {file.name for file in (tmp_path / name / "translate").rglob("*.parquet")}
-        return cache.sha256(tmp_path / f"{name}-out")
+        return hashing.sha256(tmp_path / f"{name}-out")
 
     def kill():
         while len([*(tmp_path / "there" / "translate").rglob("*.parquet")]) < 4:

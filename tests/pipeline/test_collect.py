@@ -243,7 +243,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from hexapla.io import cache as store, tables as parquet
 from hexapla.data.collect import gathering, grouping
-from hexapla.params_data import Collect, Source
+from hexapla.config_data import Collect, Source
 from hexapla.pipeline.collect import collect
 
 gathering.PART_ROWS, parquet.PART_ROWS, grouping._HELD = 250, 300, 400

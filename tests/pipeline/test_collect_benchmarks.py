@@ -9,8 +9,7 @@ import yaml
 
 from conftest import ROOT, SAMPLE
 from hexapla.cli import app
-from hexapla.io import cache, download
-from hexapla.pipeline.collect import collect
+from hexapla.io import download, hashing
 from stand_ins import lareqa, mteb, paragraph, serving
 
 XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
@@ -37,7 +36,7 @@ def run(*benchmarks, sources=({"kind": "sample"},)):
         "sample": str(SAMPLE),
         "benchmarks-out": "judged",
     }
-    app.run(collect, [part for flag, value in flags.items() for part in (f"--{flag}", value)])
+    app.main(["stage", "collect", *(part for flag, value in flags.items() for part in (f"--{flag}", value))])
     return json.loads(Path("summary.json").read_text(encoding="utf-8"))["benchmarks"]
 
 
@@ -45,7 +44,9 @@ def refused(capsys, *benchmarks, **flags):
     with pytest.raises(SystemExit) as caught:
         run(*benchmarks, **flags)
     assert caught.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hexapla collect: ")]
+    (line,) = [
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("hexapla stage collect: ")
+    ]
     return line
 
 
@@ -84,7 +85,8 @@ def test_folders_and_addresses_end_in_one_folder_with_what_they_are(here):
     assert "own/LICENSE" not in held
     for name, card in cards.items():
         assert all(
-            cache.sha256(here / "judged" / name / file) == of["sha256"] for file, of in card["files"].items()
+            hashing.sha256(here / "judged" / name / file) == of["sha256"]
+            for file, of in card["files"].items()
         )
 
 
@@ -94,7 +96,7 @@ def test_a_broken_one_is_one_line_names_the_users_file_and_leaves_nothing(here, 
     (here / "own" / "en.json").write_text('{"data": []}')
     line = refused(capsys, {"name": "own", "path": "own", "languages": ["de"]})
     assert line == (
-        "hexapla collect: own/en.json: holds no questions; leave the language out, or fetch the file again"
+        "hexapla stage collect: own/en.json: holds no questions; leave the language out, or fetch the file again"
     )
     assert sorted(path.name for path in here.iterdir()) == ["own", "params.yaml"]
     (here / "own" / "en.json").rename(here / "own" / "notes.json")

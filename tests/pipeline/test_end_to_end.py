@@ -45,7 +45,7 @@ def test_an_english_sample_becomes_a_model_that_is_judged_in_two_languages(tmp_p
         "evaluate": "--model model --data suites --out judged",
     }
     for name, flags in stages.items():
-        command = [sys.executable, "-m", f"hexapla.pipeline.{name}", *flags.split()]
+        command = [sys.executable, "-m", "hexapla", "stage", name, *flags.split()]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     translated = json.loads((tmp_path / "translate.json").read_text())["languages"]["es"]

@@ -7,7 +7,7 @@ import pytest
 from conftest import SAMPLE, sample
 from hexapla.config import Benchmark
 from hexapla.config_data import Collect, Executor, Source, Translate, Validate
-from hexapla.io import cache, tables
+from hexapla.io import cache, hashing, tables
 from hexapla.pipeline.collect import collect
 from hexapla.pipeline.translate import translate
 from hexapla.pipeline.validate import validate
@@ -103,7 +103,7 @@ def test_each_row_keeps_what_may_be_its_negative(tmp_path):
     }  # fmt: skip
     run(tmp_path / "two", asked(*negatives), units, max_passage_chars=2000)
     for name in ("raw", "parallel", "clean", "validate.json"):
-        assert cache.sha256(tmp_path / "one" / name) == cache.sha256(tmp_path / "two" / name)
+        assert hashing.sha256(tmp_path / "one" / name) == hashing.sha256(tmp_path / "two" / name)
 
 
 def test_rejected_rows_are_put_aside_with_all_their_negatives(tmp_path):

@@ -17,7 +17,7 @@ from hexapla import tracking
 from hexapla.cli import app
 from hexapla.config_data import Executor, Translate
 from hexapla.data.translate import columns, engines, failures, nearness, pieces, ratings, textshards
-from hexapla.io import cache
+from hexapla.io import cache, hashing
 from hexapla.io import tables as parquet
 from hexapla.pipeline import translate as stage
 from hexapla.schema import ORIGINAL, QUALITY_COLUMNS, Pair, Quality, UserError
@@ -164,8 +164,10 @@ def test_languages_that_want_every_text_have_one_plan(tmp_path, monkeypatch, eng
     for lang in ("es", "de"):
         translate(tmp_path, raw, out=lang, languages=(lang,))
         mine = [file for file in parquet.table_files(tmp_path / "out") if f"-{lang}-" in file.name]
-        assert [cache.sha256(file) for file in mine] == [
-            cache.sha256(file) for file in parquet.table_files(tmp_path / lang) if file.name.startswith("01-")
+        assert [hashing.sha256(file) for file in mine] == [
+            hashing.sha256(file)
+            for file in parquet.table_files(tmp_path / lang)
+            if file.name.startswith("01-")
         ]
     assert len(engine.asked) == asked
 
@@ -178,10 +180,10 @@ def test_a_language_or_a_source_more_costs_only_what_is_new(tmp_path, engine) ->
     translate(tmp_path, raw)
     texts = {text for row in pairs(6) for text in row[3:6]}
     assert sorted(engine.asked) == sorted(texts)
-    before = cache.sha256(tmp_path / "out")
+    before = hashing.sha256(tmp_path / "out")
     translate(tmp_path, raw)
     assert len(engine.asked) == len(texts)
-    assert cache.sha256(tmp_path / "out") == before
+    assert hashing.sha256(tmp_path / "out") == before
     translate(tmp_path, raw, languages=("es", "de"))
     assert sorted(engine.asked[len(texts) :]) == sorted(texts)
     assert {lang for _, lang in engine.calls[-2:]} == {"es"}
@@ -195,13 +197,13 @@ def test_a_language_or_a_source_more_costs_only_what_is_new(tmp_path, engine) ->
 def test_a_broken_result_is_made_again(tmp_path, engine) -> None:
     raw = parts(tmp_path / "raw", pairs(6))
     translate(tmp_path, raw)
-    before, asked = cache.sha256(tmp_path / "out"), len(engine.asked)
+    before, asked = hashing.sha256(tmp_path / "out"), len(engine.asked)
     for kind in ("translate", "quality"):
         file = sorted((tmp_path / "cache" / kind).rglob("*.parquet"))[0]
         file.write_bytes(file.read_bytes()[:-7])
     translate(tmp_path, raw)
     assert asked < len(engine.asked) <= asked + 4
-    assert cache.sha256(tmp_path / "out") == before
+    assert hashing.sha256(tmp_path / "out") == before
 
 
 # --- what fails ----------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ def test_a_broken_result_is_made_again(tmp_path, engine) -> None:
 def test_a_shard_that_fails_leaves_the_others_and_the_old_table(tmp_path, engine) -> None:
     raw = parts(tmp_path / "raw", pairs(6))
     translate(tmp_path, raw)
-    before = cache.sha256(tmp_path / "out")
+    before = hashing.sha256(tmp_path / "out")
     engine.fails = {pairs(6)[0].question}
     with pytest.raises(
         UserError, match=r"1 pieces of work failed \(el 1\), the first with: ValueError: it"
@@ -221,7 +223,7 @@ def test_a_shard_that_fails_leaves_the_others_and_the_old_table(tmp_path, engine
     assert [cache.read_json(file) for file in aside] == [
         {"label": "el", "texts": 4, "error": "ValueError: it is too hard"}
     ]
-    assert cache.sha256(tmp_path / "out") == before
+    assert hashing.sha256(tmp_path / "out") == before
     asked = len(engine.asked)
     engine.fails = set()
     translate(tmp_path, raw, languages=("de", "el"))
@@ -272,7 +274,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path) 
             check=True,
             env={**os.environ, "HEXAPLA_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT / "src")},
         )
-    assert cache.sha256(calm / "out") == cache.sha256(torn / "out")
+    assert hashing.sha256(calm / "out") == hashing.sha256(torn / "out")
     assert (calm / "summary.json").read_bytes() == (torn / "summary.json").read_bytes()
     assert not list(torn.glob(".out.*"))
     assert {len(list(calm.glob(f"cache/quality/*/*{kind}"))) for kind in (".npy", ".parquet")} == {16, 48}
@@ -298,7 +300,7 @@ def run(tmp_path: Path, raw: Path, sample: Path = SAMPLE, **changes: object) -> 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     flags = {"params": "params.yaml", "out": "out", "summary": "summary.json"}
     argv = [part for flag, name in flags.items() for part in (f"--{flag}", str(tmp_path / name))]
-    app.run(stage.translate, [*argv, "--pairs", str(raw), "--sample", str(sample)])
+    app.main(["stage", "translate", *argv, "--pairs", str(raw), "--sample", str(sample)])
 
 
 def test_the_shipped_sample(tmp_path, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from test_distributed import run
 
 from conftest import ROOT
-from hexapla.io import cache, tables
+from hexapla.io import hashing, tables
 from hexapla.modeling import adapters, encoder
 from hexapla.schema import UserError
 from hexapla.training import gradcache, samplers, trainer
@@ -254,7 +254,7 @@ def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
 
 
 def start(folder, work, pairs, **options):
-    command = [sys.executable, "-m", "hexapla.pipeline.train", "--sampler", "hybrid", "--alpha", "0.5"]
+    command = [sys.executable, "-m", "hexapla", "stage", "train", "--sampler", "hybrid", "--alpha", "0.5"]
     paths = {"pairs": pairs, "model": work / "model", "curve": work / "c.csv", "summary": work / "s.json"}
     paths |= {"checkpoints": work / "kept", "params": work / "params.yaml"}
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -290,7 +290,7 @@ def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sampl
     assert b"continuing at step" in log
     for name in ("c.csv", "s.json"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes()
-    assert cache.sha256(whole / "model") == cache.sha256(broken / "model")
+    assert hashing.sha256(whole / "model") == hashing.sha256(broken / "model")
     assert json.loads((whole / "s.json").read_text())["steps"] == 60
     assert not list((broken / "kept").glob("step-*"))
     with safe_open(whole / "model" / "model.safetensors", "np") as file:
@@ -307,6 +307,6 @@ def test_a_missing_table_is_one_line_and_leaves_nothing(tiny_folder, tmp_path):
     process = start(tiny_folder, tmp_path / "work", Path("gone.parquet"))
     _, log = process.communicate(timeout=90)
     assert process.returncode == 2
-    assert log.decode().splitlines()[-1].startswith("hexapla train: gone.parquet: not found")
+    assert log.decode().splitlines()[-1].startswith("hexapla stage train: gone.parquet: not found")
     assert b"Traceback" not in log
     assert not (tmp_path / "work" / "model").exists()

@@ -20,7 +20,7 @@ from hexapla.benchmarks import miracl
 from hexapla.benchmarks.origins import Origin
 from hexapla.benchmarks.presets import PRESETS
 from hexapla.config import Benchmark
-from hexapla.io import cache, download
+from hexapla.io import cache, download, hashing
 from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def place(found: Found, out: Path) -> dict[str, File]:
     for name in found.files:
         target = out / name
         _copy(found.folder / name, target, link=bool(found.origin.hub))
-        placed[name] = File(cache.sha256(target), target.stat().st_size)
+        placed[name] = File(hashing.sha256(target), target.stat().st_size)
         if placed[name].sha256 != (_expected(found.origin, name) or placed[name].sha256):
             raise UserError(f"{found.folder / name}: changed while it was read; run this again")
     return placed
@@ -141,7 +141,7 @@ def _cached(name: str, origin: Origin) -> Path:
             what = "LAReQA or MIRACL" if origin.format == "auto" else origin.format
             raise UserError(f"{origin}: holds no files in {what} format, or of other languages; check both")
         _refuse_gaps(snapshot, files)
-        with cache.whole_folder(folder) as scratch:
+        with cache.atomic_folder(folder) as scratch:
             for file in files:
                 _copy(snapshot / file, scratch / file, link=True)
     return folder
@@ -149,7 +149,7 @@ def _cached(name: str, origin: Origin) -> Path:
 
 def _fetch(origin: Origin, lang: str, path: Path, advice: str) -> None:
     wanted = _expected(origin, path.name)
-    if path.is_file() and (not wanted or cache.sha256(path) == wanted):
+    if path.is_file() and (not wanted or hashing.sha256(path) == wanted):
         return
     address = origin.url.replace("{lang}", lang)
     got = download.download(address, path, sha256=wanted, advice=advice)
@@ -207,5 +207,5 @@ def _verify(folder: Path, files: Sequence[str], origin: Origin) -> None:
             raise UserError(f"{folder}: sha256 is given for '{key}', which is not among its files")
     for name in files:
         wanted = _expected(origin, name)
-        if wanted and (got := cache.sha256(folder / name)) != wanted:
+        if wanted and (got := hashing.sha256(folder / name)) != wanted:
             raise UserError(f"{folder / name}: has sha256 {got}, not {wanted}; put the right file there")

@@ -1,130 +1,251 @@
-"""From a function's signature to its command line.
+"""The program `hexapla`: which commands there are, and how their errors end.
 
-Arguments before a `/` are positional; those before the `*` are keys of `params.yaml` and filled from
-it; those after it are flags. So the signature is the one place that says what a stage reads, and a
-test can hold `dvc.yaml` against it. Mistakes of the user end as one line on stderr and exit status 2.
+`hexapla --help` and shell completion list the commands from the tables below. A command's own module, and with it
+NumPy or PyTorch, is imported only when that command is called.
 """
 
-import argparse
 import errno
+import importlib
+import importlib.metadata
 import inspect
 import logging
 import os
 import sys
-import types
+import traceback
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
 
 from hexapla import config
 from hexapla.schema import UserError
 
+COMMANDS = {
+    "evaluate": "Evaluate any model on any benchmark.",
+    "compare": "Compare results, with intervals and tests.",
+    "plan": "Say what a run needs and what it would cost, without running it.",
+    "inspect": "Show rejected and borderline rows next to their English.",
+    "gate": "Check scores against the accepted ones.",
+}
+STAGES = {
+    "collect": "Collect pairs from every source, and the benchmarks.",
+    "translate": "Translate the English pairs, and rate every translation.",
+    "validate": "Keep the rows that pass every check.",
+    "train": "Train one model.",
+    "evaluate": "Evaluate one model on every configured benchmark.",
+    "report": "Write the report about all models.",
+}
+_IN_PIPELINE = {"gate"}
+"""Commands that run a function of `pipeline`, whether or not they are stages."""
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+ParamsOption = Annotated[Path, typer.Option("--params", help="The YAML file with the settings.")]
 
 
-def from_params(function: Callable[..., Any]) -> list[str]:
-    """Names of the arguments that `params.yaml` fills."""
-    arguments = inspect.signature(function).parameters.values()
-    return [argument.name for argument in arguments if argument.kind is argument.POSITIONAL_OR_KEYWORD]
+class _Group(TyperGroup):
+    """A group that replaces the listed command by the real one when it is called or completed."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        if name is None or isinstance(listed, TyperGroup):
+            return name, listed, rest
+        return name, load(name, stage=self.name == "stage"), rest
 
 
-def _positional(function: Callable[..., Any]) -> list[str]:
-    arguments = inspect.signature(function).parameters.values()
-    return [argument.name for argument in arguments if argument.kind is argument.POSITIONAL_ONLY]
+class _Command(TyperCommand):
+    """A command whose expected errors become one line, and whose list options take several values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, self._repeat_options(args))
+
+    def _repeat_options(self, args: Sequence[str]) -> list[str]:
+        """Write `--benchmark a b` as `--benchmark a --benchmark b`, the only form that click reads."""
+        lists = {flag for param in self.params if getattr(param, "multiple", False) for flag in param.opts}
+        repeated: list[str] = []
+        flag = ""
+        for word in args:
+            if word.startswith("-"):
+                flag = word if word in lists else ""
+            elif flag and repeated[-1] != flag:
+                repeated.append(flag)
+            repeated.append(word)
+        return repeated
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Failure(str(error), ctx.command_path) from error
+        except KeyboardInterrupt as error:
+            raise _Failure("interrupted", ctx.command_path, 130) from error
+        except BrokenPipeError as error:
+            if not _is_stdout_closed():
+                # click would end quietly, as if the reader of our output had gone.
+                raise RuntimeError("the pipe to another process is broken") from error
+            raise
+        except OSError as error:
+            # The user can mend a full disk or a protected folder, but only if the error names the place.
+            if not error.filename and error.errno != errno.ENOSPC:
+                raise
+            # A failed rename has two names. The second is the destination; the first may be a scratch file.
+            name = error.filename2 or error.filename
+            message = f"{name}: {error.strerror}" if name else str(error.strerror)
+            raise _Failure(message, ctx.command_path) from error
 
 
-def parser(function: Callable[..., Any]) -> argparse.ArgumentParser:
-    """A flag for each argument that is not a parameter; required unless it has a default."""
-    built = _Parser(
-        prog=_called(function),
-        description=inspect.getdoc(function),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+class _Failure(typer.TyperException):
+    """An error that ends the program with one line on stderr."""
+
+    def __init__(self, message: str, command: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.command, self.exit_code = command, status
+
+
+def load(name: str, *, stage: bool = False) -> TyperCommand:
+    """Import the command and build its parser."""
+    room = "pipeline" if stage or name in _IN_PIPELINE else "cli"
+    function = getattr(importlib.import_module(f"hexapla.{room}.{name}"), name)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=_Command)(
+        _with_sections(function) if room == "pipeline" or sections(function) else function
     )
-    hints = typing.get_type_hints(function)
-    for argument in inspect.signature(function).parameters.values():
-        if argument.kind is argument.KEYWORD_ONLY:
-            required = argument.default is argument.empty
-            default = None if required else argument.default
-            flag = f"--{argument.name.replace('_', '-')}"
-            options = _options(hints[argument.name])
-            built.add_argument(flag, required=required, default=default, help=_shown(default), **options)
-        elif argument.kind is argument.POSITIONAL_ONLY:
-            built.add_argument(argument.name, **_options(hints[argument.name]))
-    built.add_argument(
-        "--params", type=Path, default=Path("params.yaml"), help="other settings than params.yaml"
-    )
+    built: TyperCommand = typer.main.get_command(single)  # type: ignore[assignment]
     return built
 
 
-def _called(function: Callable[..., Any]) -> str:
-    """How one calls it: a stage as a module, for DVC; the others as `hexapla NAME`."""
-    module = f"hexapla.pipeline.{function.__name__}"
-    known = sys.modules.get(function.__module__)
-    spec = getattr(known, "__spec__", None)
-    return f"python -m {module}" if spec and spec.name == module else f"hexapla {function.__name__}"
+def sections(function: Callable[..., Any]) -> list[str]:
+    """List the top-level keys of `params.yaml` that a stage reads: its parameters before the `*`."""
+    known = typing.get_type_hints(config.Params)
+    return [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and parameter.name in known
+    ]
 
 
-def _shown(default: Any) -> str | None:
-    if default is None or default == "":
-        return None
-    return f"default: {' '.join(map(str, default)) if isinstance(default, tuple) else default}"
+def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
+    """Give a stage the option `--params`, whose file fills its sections; every other parameter is an option."""
+    wanted = sections(function)
+    flags = {
+        name: parameter.replace(annotation=Annotated[parameter.annotation, typer.Option()])
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        if name not in wanted
+    }
+
+    def run(params: Path | None = None, **options: Any) -> None:
+        settings = config.load(params) if params else None
+        function(**{name: getattr(settings, name) for name in wanted}, **options)
+
+    if wanted:
+        flags["params"] = inspect.Parameter(
+            "params", inspect.Parameter.KEYWORD_ONLY, default=Path("params.yaml"), annotation=ParamsOption
+        )
+    run.__doc__ = inspect.getdoc(function)
+    run.__annotations__ = {name: parameter.annotation for name, parameter in flags.items()}
+    run.__signature__ = inspect.Signature(list(flags.values()))  # type: ignore[attr-defined]
+    return run
 
 
-def _options(kind: Any) -> dict[str, Any]:
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return _options(args[0])
-    if origin is tuple:
-        return {"nargs": "+", **_options(args[0])}
-    if origin is Literal:
-        return {"choices": args}
-    if kind is bool:
-        return {"action": "store_true"}
-    return {"type": kind}
+# --- the program -----------------------------------------------------------------------------------
 
 
-def _params_path(argv: Sequence[str]) -> Path:
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    early.add_argument("--params", type=Path, default=Path("params.yaml"))
-    path: Path = early.parse_known_args(argv)[0].params
-    return path
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hexapla {importlib.metadata.version('hexapla')}")
+        raise typer.Exit
 
 
-def run(function: Callable[..., Any], argv: Sequence[str] | None = None) -> None:
-    """Parse `argv`, load the parameters, call `function`; exit status 2 on a user's mistake."""
+def _start(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback prints
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train and evaluate multilingual dense retrievers that do not prefer their own language."""
+    _print_help(context)
+
+
+def _start_stage(context: typer.Context) -> None:
+    """Run one stage of the pipeline, as dvc.yaml does."""
+    _print_help(context)
+
+
+def _print_help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _build_group(commands: dict[str, str], callback: Callable[..., None], **options: Any) -> typer.Typer:
+    group = typer.Typer(
+        cls=_Group,
+        callback=callback,
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        **options,
+    )
+    for name, text in commands.items():
+        group.command(name, help=text)(lambda: None)
+    return group
+
+
+def build() -> TyperGroup:
+    """Build the program's parser."""
+    app = _build_group(COMMANDS, _start)
+    app.add_typer(_build_group(STAGES, _start_stage), name="stage")
+    built: TyperGroup = typer.main.get_command(app)  # type: ignore[assignment]
+    return built
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line `argv`; an error that the user can mend is one line and exit status 2."""
+    _set_up_logging()
+    try:
+        status = build().main(argv, prog_name="hexapla", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        _print_error(error)
+        status = error.exit_code
+    except BrokenPipeError:
+        # `hexapla compare … | head`: Python would complain once more when it flushes at its end.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the end
+        status = 1
+    if status:
+        sys.exit(status)
+
+
+def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for loud in ("httpx", "httpcore", "great_expectations", "datasets", "alembic", "sentence_transformers"):
+    for loud in (
+        "httpx",
+        "httpcore",
+        "faiss",
+        "great_expectations",
+        "datasets",
+        "alembic",
+        "sentence_transformers",
+    ):
         logging.getLogger(loud).setLevel(logging.WARNING)
-    # A dozen lines on retries otherwise, before our own one that says what can't be reached.
+    # It logs a dozen lines on retries before our own line says what can't be reached.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its own level when it is imported
-    argv = list(sys.argv[1:] if argv is None else argv)
+
+
+def _print_error(error: typer.TyperException) -> None:
+    if os.environ.get("HEXAPLA_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error.__cause__ or error)
+    context = getattr(error, "ctx", None)  # set for errors in the command line itself
+    command = error.command if isinstance(error, _Failure) else context.command_path if context else "hexapla"
+    message = " ".join(error.format_message().split()).replace("Value error, ", "")  # pydantic's words
+    print(f"{command}: {message}", file=sys.stderr)
+
+
+def _is_stdout_closed() -> bool:
+    """Whether nobody reads our output any more; what could not be written is still in the buffer."""
     try:
-        parameters = {}
-        if (wanted := from_params(function)) and not {"-h", "--help"} & set(argv):
-            known = config.load(_params_path(argv))
-            parameters = {name: getattr(known, name) for name in wanted}
-        flags = vars(parser(function).parse_args(argv))
-        del flags["params"]
-        positional = [flags.pop(name) for name in _positional(function)]
-        function(*positional, **parameters, **flags)
-    except UserError as mistake:
-        print(f"hexapla {function.__name__}: {mistake}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # A full disk, a folder that may not be written: the user's to mend, when it names a place.
-        if not error.filename and error.errno != errno.ENOSPC:
-            raise
-        # Of a rename the second is where it was meant to go; the first may be our scratch file.
-        name = error.filename2 or error.filename
-        place = f"{name}: " if name else ""
-        print(f"hexapla {function.__name__}: {place}{error.strerror}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"hexapla {function.__name__}: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False

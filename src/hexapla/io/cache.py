@@ -1,6 +1,7 @@
-"""The files that Hexapla itself writes. Every write is atomic: whole, or not there at all.
+"""The cache, and atomic writes: a file or folder that Hexapla writes is complete, or does not exist.
 
-JSON and CSV are here, tables in `parquet`, what users bring in `intake`: no other code knows file formats.
+This module knows JSON and CSV, `tables` knows Parquet and `readers` the formats that users bring; no other
+code knows file formats.
 """
 
 import csv
@@ -17,8 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hexapla.io import readers
+import numpy as np
+from jaxtyping import Shaped
+
+from hexapla.io import hashing, readers
 from hexapla.schema import UserError
+
+_PREFIX = ".hexapla-"
+_MARK = "scratch-of-hexapla"
 
 
 def cache_root() -> Path:
@@ -28,8 +35,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hexapla"
 
 
-def cached(stage: str, key: str, suffix: str = ".parquet") -> Path:
-    """Where a stage keeps a result; `key` is a hash of all that it depends on, so none is ever changed."""
+def entry(stage: str, key: str, suffix: str = ".parquet") -> Path:
+    """The path at which a stage keeps a result.
+
+    `key` is a hash of everything that the result depends on, so that an entry never changes.
+    """
     return cache_root() / stage / key[:2] / f"{key}{suffix}"
 
 
@@ -37,8 +47,8 @@ def cached(stage: str, key: str, suffix: str = ".parquet") -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it becomes `path` when the block succeeds and is removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -52,63 +62,100 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Like `whole_file`, for a folder; what stood at `path` before is replaced at the end."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_file`, for a folder: it replaces whatever was at `path` before."""
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file; a folder will be written here, so name another place")
-    with held_folder(path.parent, f".{path.name}.") as scratch:
-        yield scratch
-        scratch.chmod(0o755)
-        # Aside first: a folder that is half removed would pass for a whole one.
-        old = scratch.with_name(f"{scratch.name}.old")
+        raise UserError(f"{path}: is a file, but a folder will be written here; name another place")
+    with _marked_folder(path.parent) as marked:
+        new, old = marked / path.name, marked / f"{path.name}.old"
+        new.mkdir()
+        yield new
+        new.chmod(0o755)
+        # The old folder moves aside first: if it were removed in place and the process killed meanwhile,
+        # the remaining half would pass for a whole folder.
         with suppress(FileNotFoundError):
             path.rename(old)
-        scratch.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        new.rename(path)
 
 
 @contextmanager
-def held_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder `<parent>/<prefix>…`; after the block it is gone, if it is still there.
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Yield a new folder below `<cache>/<name>` that is removed after the block."""
+    with _marked_folder(cache_root() / name) as marked:
+        work = marked / "work"
+        work.mkdir()
+        yield work
 
-    Who works in one holds a lock on it, which a process loses as it dies, however it dies: what such a
-    one left is removed here.
+
+@contextmanager
+def _marked_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder `<parent>/.hexapla-…` that is removed after the block.
+
+    The folder holds a file named `_MARK`, and the process holds a lock on that file. The system releases the
+    lock when the process dies, however it dies. So a marked folder without a lock is what a killed process
+    left, and is removed here. Nothing without the mark is ever removed, whatever its name.
     """
     parent.mkdir(parents=True, exist_ok=True)
     if not os.access(parent, os.W_OK):
-        raise UserError(f"{parent}: may not be written to")
-    for left in parent.glob(f"{prefix}*"):
-        _remove_unheld(left)
-    mine = Path(tempfile.mkdtemp(dir=parent, prefix=".new-"))
-    lock = os.open(mine, os.O_RDONLY)
+        raise UserError(f"{parent}: is not writable")
+    for mark in parent.glob(f"{_PREFIX}*/{_MARK}"):
+        _remove_unlocked(mark)
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX))
+    unlocked = folder / f"{_MARK}.new"
+    lock = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        with suppress(OSError):  # a file system without locks: what a killed process leaves, stays
+        with suppress(OSError):  # On a file system without locks, a killed process's folders remain.
             fcntl.flock(lock, fcntl.LOCK_EX)
-        # Only now, so that what has this name and no lock is nobody's.
-        mine = mine.rename(parent / f"{prefix}{mine.name.removeprefix('.new-')}")
-        yield mine
+        # The mark gets its name only once it is locked, so that no other process removes the folder.
+        unlocked.rename(folder / _MARK)
+        yield folder
     finally:
+        _remove(folder)
         os.close(lock)
-        shutil.rmtree(mine, ignore_errors=True)
 
 
-def _remove_unheld(left: Path) -> None:
+def _remove_unlocked(mark: Path) -> None:
     try:
-        lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+        lock = os.open(mark, os.O_RDWR)
     except OSError:
-        return  # a scratch file, or gone meanwhile
+        return  # Another process removed it.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return  # somebody works there
+        return  # A living process works there.
     else:
-        shutil.rmtree(left, ignore_errors=True)
+        _remove(mark.parent)
     finally:
         os.close(lock)
 
 
+def _remove(folder: Path) -> None:
+    """Remove a marked folder, its mark last: what a kill leaves half removed is then removed next time."""
+    for entry in folder.iterdir():
+        if entry.name != _MARK:
+            shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def scratch_array(path: Path, rows: int, dtype: np.dtype) -> Shaped[np.ndarray, " rows"]:
+    """Create an array of zeros in a new file; the system keeps in memory as much of it as there is room for.
+
+    Raises:
+        OSError: the disk is full. The space is reserved here, because a process that writes to a mapped file
+            on a full disk is killed.
+    """
+    if not rows:  # An empty file can't be mapped.
+        return np.zeros(0, dtype)
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, rows * dtype.itemsize)
+        else:
+            file.truncate(rows * dtype.itemsize)
+    return np.memmap(path, dtype, "r+", shape=(rows,))
+
+
 def write_text(path: Path, text: str) -> None:
-    with whole_file(path) as scratch:
+    with atomic_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
@@ -118,7 +165,7 @@ def write_json(path: Path, tree: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with whole_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as lines:
+    with atomic_file(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
@@ -147,16 +194,5 @@ def read_curve(path: Path, column: str) -> tuple[list[float], list[float]]:
 
 def code(*modules: ModuleType) -> str:
     """Of what some modules do with text: results that were kept under another hash are other code's."""
-    files = [sha256(Path(module.__file__ or "")) for module in modules]
+    files = [hashing.sha256(Path(module.__file__ or "")) for module in modules]
     return hashlib.sha256(" ".join([unicodedata.unidata_version, *files]).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder, over its files' names and bytes, in order of name."""
-    digest = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
-    return digest.hexdigest()

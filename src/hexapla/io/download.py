@@ -77,7 +77,7 @@ def _stream(url: str, path: Path, sha256: str) -> str:
     # Not `urlopen`, which reads the proxies once and for all.
     with (
         urllib.request.build_opener().open(request, timeout=TIMEOUT) as answer,
-        cache.whole_file(path) as new,
+        cache.atomic_file(path) as new,
     ):
         if not fetchable(answer.url):
             raise UserError(f"{shown(url)}: leads to {shown(answer.url)}, which is not https")

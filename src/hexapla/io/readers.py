@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from defusedxml import DefusedXmlException, ElementTree
 
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 from hexapla.text.languages import base_language
 
 Row = tuple[str, dict[str, Any]]
@@ -255,8 +255,3 @@ def _text(segment: Element) -> str:
     for code in [element for element in segment.iter() if element.tag in _CODES]:
         code.text, code[:] = "", []  # what stands after it stays
     return "".join(segment.itertext()).strip()
-
-
-def first_line(error: Exception) -> str:
-    """Of a reader's message, which may have many; a UserError has one."""
-    return next(iter(str(error).splitlines()), type(error).__name__)[:160]

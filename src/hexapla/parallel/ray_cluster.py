@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hexapla.io import readers
 from hexapla.parallel import workers
 from hexapla.parallel.workers import Outcome, Place
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 
 _PATIENCE = 5.0
 """Seconds in which a cluster's first machine has to answer; Ray itself tries for minutes."""
@@ -97,6 +96,6 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"executor.address '{address}': nothing answers ({readers.first_line(error)}); "
+            f"executor.address '{address}': nothing answers ({first_line(error)}); "
             "`ray start --head` tells the address, and `ray status` whether the cluster lives"
         ) from None

@@ -18,8 +18,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from hexapla.io import readers
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 
 _GRACE = 10.0
 """Seconds in which a worker without a task has to end."""
@@ -56,7 +55,7 @@ def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome
 
 def told(error: Exception) -> str:
     """In one line; a mistake and a death say themselves what they are."""
-    line = readers.first_line(error)
+    line = first_line(error)
     return line if isinstance(error, (UserError, WorkerError)) else f"{type(error).__name__}: {line}"
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from hexapla.benchmarks import lareqa as suites
 from hexapla.benchmarks import miracl, registry
 from hexapla.benchmarks.registry import Found
-from hexapla.cli import app
 from hexapla.config import Benchmark
 from hexapla.config_data import Collect, Source
 from hexapla.data.collect import corpora, distinct, gathering, grouping, sources
 from hexapla.data.collect.distinct import Verdicts
 from hexapla.data.collect.gathering import Gathered
-from hexapla.io import cache, scratch, tables
+from hexapla.io import cache, tables
 from hexapla.schema import SOURCE_LANGUAGE, UserError
 
 _log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def collect(
     # First, since a mistake in them shows soon; what was fetched is kept, whatever fails after it.
     found = [registry.find(benchmark) for benchmark in benchmarks]
     counts = [_counts(one) for one in found]
-    with scratch.folder("collect") as work:
+    with cache.scratch_folder("collect") as work:
         read = [
             gathering.read(source, sample, folder or work / f"source-{number}")
             for number, (source, folder) in enumerate(zip(resolved, folders, strict=True))
@@ -106,7 +105,7 @@ def _tell(one: Gathered, verdicts: Verdicts) -> None:
 def _written(read: Sequence[Gathered], verdicts: Sequence[Verdicts], out: Path, work: Path) -> Counter[str]:
     """The table; returns its rows by language."""
     languages: Counter[str] = Counter()
-    with cache.whole_folder(out) as folder:
+    with cache.atomic_folder(out) as folder:
         for number, (one, fates) in enumerate(zip(read, verdicts, strict=True)):
             prefix = f"{number:02d}-{_NO_NAME.sub('-', one.source.title)}"
             groups = grouping.groups(one.parts, fates, work / f"dealt-{number}")
@@ -134,7 +133,7 @@ def _refuse_sources(read: Sequence[Source], *outs: Path) -> None:
 def _bring(found: Sequence[Found], counts: Sequence[dict[str, int]], out: Path) -> dict[str, dict[str, Any]]:
     """All into the folder `out`, or none; returns what to note of each."""
     cards = {}
-    with cache.whole_folder(out) as scratch:
+    with cache.atomic_folder(out) as scratch:
         for one, count in zip(found, counts, strict=True):
             files = registry.place(one, scratch / one.name)
             cards[one.name] = {
@@ -163,7 +162,3 @@ def _counts(found: Found) -> dict[str, int]:
         "questions": sum(question.lang in found.languages for question in read.questions),
         "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
     }
-
-
-if __name__ == "__main__":
-    app.run(collect)

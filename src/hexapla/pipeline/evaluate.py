@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config import Benchmark, Evaluate
 from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation import results
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.modeling import encoder, model_card
 from hexapla.parallel import distributed
 
@@ -32,13 +31,9 @@ def evaluate(
     if not distributed.is_main():
         return
     card = {
-        "name": model.name, **model_card.read(model), "model_sha256": cache.sha256(model), **found.card
+        "name": model.name, **model_card.read(model), "model_sha256": hashing.sha256(model), **found.card
     }  # fmt: skip
     result = results.write(out, card, found.judged)
     with tracking.run(model.name, model_sha256=card["model_sha256"]) as tracked:
         tracked.metrics(results.flat(result.scores))
         tracked.artifacts([out / results.QUESTIONS], "questions")
-
-
-if __name__ == "__main__":
-    app.run(evaluate)

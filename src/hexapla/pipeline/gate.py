@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from hexapla.cli import app
 from hexapla.evaluation import scoreboard
 from hexapla.io import cache
 
@@ -32,7 +31,3 @@ def gate(*, scores: Path, accepted: Path) -> None:
     if any(check.short for check in checks):
         _log.error("If this is meant, change %s in the same commit and say why.", accepted)
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    app.run(gate)

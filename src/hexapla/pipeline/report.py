@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config import BaselineName, Replicas
 from hexapla.evaluation import comparison, results
 from hexapla.evaluation.comparison import Comparison
@@ -40,7 +39,7 @@ def report(
         cache.read_json(data / "translate.json"),
         cache.read_json(validation),
     )
-    with cache.whole_folder(pictures) as folder:
+    with cache.atomic_folder(pictures) as folder:
         _draw(folder, facts, models, curves)
     judged_on = models[0].results[0].benchmarks
     compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}
@@ -116,7 +115,3 @@ def _draw_languages(folder: Path, benchmark: str, models: list[Model], shown: li
         title: [each["multi"]["rank_distance"][lang] for lang in shown] for title, each in details.items()
     }
     plots.rank_distances(folder / f"{benchmark}-rank-distance.png", shown, distances, ideal=len(shown) - 1)
-
-
-if __name__ == "__main__":
-    app.run(report)

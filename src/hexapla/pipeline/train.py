@@ -11,9 +11,8 @@ import torch
 
 from hexapla import tracking
 from hexapla.benchmarks.lareqa import Retrieval
-from hexapla.cli import app
 from hexapla.config import Prompts, SamplerName, Train
-from hexapla.io import cache
+from hexapla.io import cache, hashing
 from hexapla.modeling import adapters, centering, embed, model_card, precision
 from hexapla.modeling import encoder as encoders
 from hexapla.parallel import distributed
@@ -50,7 +49,7 @@ def train(
     table = tables.open(pairs)
     index = _index(table)
     card = _how(sampler, alpha, mixing, languages_per_id) | {"encoder": encoder, "seed": seed}
-    card |= {"data_sha256": cache.sha256(pairs), "prompts": dataclasses.asdict(prompts)}
+    card |= {"data_sha256": hashing.sha256(pairs), "prompts": dataclasses.asdict(prompts)}
     card |= dataclasses.asdict(train)
     if train.holdout and not checkpoints:
         raise UserError("train.holdout: early stopping keeps its best weights there: wants --checkpoints")
@@ -201,9 +200,5 @@ def _outcome(
         "first_loss": round(steps[0].loss, 4) if steps else None,
         "last_loss": round(steps[-1].loss, 4) if steps else None,
         "batches": dict(sorted(Counter(step.kind for step in steps).items())),
-        "model_sha256": cache.sha256(model),
+        "model_sha256": hashing.sha256(model),
     }
-
-
-if __name__ == "__main__":
-    app.run(train)

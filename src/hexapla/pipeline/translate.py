@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hexapla import tracking
-from hexapla.cli import app
 from hexapla.config_data import Executor, Translate
 from hexapla.data.translate import columns, engines, parallel, pieces, ratings
 from hexapla.data.translate.columns import Column, Done
@@ -81,7 +80,7 @@ def _not_wanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
 def _write(out: Path, table: Sequence[Column], rated: ratings.Keys, spread: Spread) -> int:
     """The table as a folder of parts, one a language and collected part; how many rows it has."""
     written = 0
-    with cache.whole_folder(out) as scratch:
+    with cache.atomic_folder(out) as scratch:
         for number, column in enumerate(table):
             for part, collected in enumerate(column.parts):
                 file = scratch / f"{number:02d}-{column.lang}-{collected.stem}.parquet"
@@ -117,7 +116,3 @@ def _track(card: Mapping[str, Any], done: Done) -> None:
         if texts:
             tracked.metrics({f"{lang}/texts": count for lang, count in done.texts.items()})
             tracked.metrics({"seconds": done.seconds, "texts_per_second": texts / done.seconds})
-
-
-if __name__ == "__main__":
-    app.run(translate)

@@ -137,7 +137,7 @@ class Checkpoints:
             left.unlink()
         meta = {"settings": json.dumps(self.settings), "state": json.dumps(state)}
         try:
-            with cache.whole_file(path) as scratch:
+            with cache.atomic_file(path) as scratch:
                 save_file(dict(tensors), scratch, meta)
         except (SafetensorError, OSError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)

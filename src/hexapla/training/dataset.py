@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hexapla.io import cache, readers, tables
-from hexapla.schema import UserError
+from hexapla.io import cache, hashing, tables
+from hexapla.schema import UserError, first_line
 from hexapla.training.samplers import Codes
 
 SMALL = 64 << 20
@@ -94,7 +94,7 @@ def open(path: Path) -> Table:  # noqa: A001 - said with the module's name
 def _mapped(path: Path) -> pa.Table:
     """The table out of the cache, where it is put if it is not there, or not whole."""
     schema, rows = tables.schema(path), tables.count_rows(path)
-    target = cache.cache_root() / "tables" / f"{cache.sha256(path)}.arrow"
+    target = cache.cache_root() / "tables" / f"{hashing.sha256(path)}.arrow"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.with_suffix(".lock").open("a") as lock:
@@ -105,7 +105,7 @@ def _mapped(path: Path) -> pa.Table:
                 _write(target, path, schema)
                 table = _opened(target, schema, rows)
     except OSError as error:
-        why = readers.first_line(error)
+        why = first_line(error)
         raise UserError(
             f"{target}: can't be written ({why}); let HEXAPLA_CACHE name another folder"
         ) from None
@@ -116,7 +116,7 @@ def _mapped(path: Path) -> pa.Table:
 
 def _write(target: Path, path: Path, schema: pa.Schema) -> None:
     with (
-        cache.whole_file(target) as scratch,
+        cache.atomic_file(target) as scratch,
         pa.OSFile(str(scratch), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):

@@ -88,7 +88,7 @@ def test_an_id_that_clashes_is_told_by_its_two_places(tmp_path, lang):
 
 def test_large_random_tables_are_judged_as_by_sets(tmp_path, monkeypatch):
     rng = random.Random(0)
-    monkeypatch.setattr(hashing, "_AT_ONCE", 100)
+    monkeypatch.setattr(hashing, "_SORTED_AT_ONCE", 100)
     monkeypatch.setattr(distinct, "_AT_ONCE", 64)
     ids = {(str(n), lang): str(rng.randrange(400)) for n in range(500) for lang in ("en", "de", "fr")}
     rows = [pair(*key, question="Q", passage=text) for key, text in ids.items() if rng.random() < 0.8]

@@ -207,7 +207,7 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch) -> None:
     assert not textshards._mapped(np.arange(9)).flags.writeable
     parts = written(tmp_path, [[pair()]])
     monkeypatch.setattr(textshards, "_scratch", partial(Path("/dev/full").open, "r+b"))
-    monkeypatch.setattr(cache, "whole_file", lambda path: nullcontext(Path("/dev/full")))
+    monkeypatch.setattr(cache, "atomic_file", lambda path: nullcontext(Path("/dev/full")))
     for write in (
         lambda: textshards.plan(parts, "de", 1),
         lambda: textshards._mapped(np.arange(9)),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hexapla.io.readers import Row, first_line
-from hexapla.schema import UserError
+from hexapla.io.readers import Row
+from hexapla.schema import UserError, first_line
 
 _AT_ONCE = 1000
 """Rows that are fetched at a time."""

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hexapla.data.collect import near, sources
-from hexapla.io import cache, hashing, scratch, tables
+from hexapla.io import cache, hashing, tables
 from hexapla.schema import SOURCE_LANGUAGE, Pair
 
 KEPT, DUPLICATE, NEAR_DUPLICATE, REPEATED, WITHOUT_ENGLISH = range(5)
@@ -50,7 +50,7 @@ def judge(
     """
     sizes = [tables.count_rows(part) for part in parts]
     keys = _hashed(parts, sizes, folder / "keys")
-    same = hashing.first(keys["row"])
+    same = hashing.first_occurrences(keys["row"])
     repeated = np.flatnonzero(same != np.arange(len(same)))
     if differ := _differing(keys, same, repeated):
         raise clash(*(_at(place, sizes) for place in differ))
@@ -60,7 +60,7 @@ def judge(
     owners = _owners(keys, english)
     fates[owners < 0] = WITHOUT_ENGLISH
     # Of English rows a repeated one is a duplicate like any other.
-    equal = hashing.first(keys["content"][english])
+    equal = hashing.first_occurrences(keys["content"][english])
     again = equal != np.arange(len(equal))
     fates[english] = np.where(again, DUPLICATE, KEPT)
     if threshold < 1:
@@ -108,7 +108,9 @@ def _owners(keys: np.ndarray, english: np.ndarray) -> np.ndarray:
     owners = np.full(len(keys), -1)
     owners[english] = english
     others = np.flatnonzero(owners < 0)
-    found = hashing.first(np.concatenate([keys["english"][english], keys["english"][others]]))[len(english) :]
+    found = hashing.first_occurrences(np.concatenate([keys["english"][english], keys["english"][others]]))[
+        len(english) :
+    ]
     there = found < len(english)
     owners[others[there]] = english[found[there]]
     return owners
@@ -119,7 +121,7 @@ def _owners(keys: np.ndarray, english: np.ndarray) -> np.ndarray:
 
 def _hashed(parts: Sequence[Path], sizes: Sequence[int], file: Path) -> np.ndarray:
     """`_KEYS` [rows], in a mapped file."""
-    keys = scratch.array(file, sum(sizes), _KEYS)
+    keys = cache.scratch_array(file, sum(sizes), _KEYS)
     place = 0
     for part in tqdm(parts, "duplicates", unit=" parts", disable=None):
         for rows in _batches(tables.stream_pairs(part)):
@@ -134,12 +136,12 @@ def _hashed(parts: Sequence[Path], sizes: Sequence[int], file: Path) -> np.ndarr
 
 def _signatures(parts: Sequence[Path], count: int, file: Path) -> np.ndarray:
     """Of all English rows, `near.SIGNATURE` [rows], in a mapped file; kept beside the parts as well."""
-    whole = scratch.array(file, count, near.SIGNATURE)
+    whole = cache.scratch_array(file, count, near.SIGNATURE)
     place, version = 0, near.version()
     for part in tqdm(parts, "signatures", unit=" parts", disable=None):
         kept = part.with_name(f"{part.stem}.{version}.npy")
         if not kept.is_file():
-            with cache.whole_file(kept) as temporary, temporary.open("wb") as stream:
+            with cache.atomic_file(kept) as temporary, temporary.open("wb") as stream:
                 np.save(stream, _signed(part))
         signed = np.load(kept, mmap_mode="r")
         whole[place : place + len(signed)] = signed

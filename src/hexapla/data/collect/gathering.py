@@ -44,7 +44,7 @@ def folder(source: Source, sample: Path) -> Path | None:
         return None
     own = cache.code(sys.modules[__name__])
     key = hashlib.sha256(f"{own} {PART_ROWS} {known}".encode()).hexdigest()
-    return cache.cached("collect", key, suffix="")
+    return cache.entry("collect", key, suffix="")
 
 
 def read(source: Source, sample: Path, folder: Path) -> Gathered:

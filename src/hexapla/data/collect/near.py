@@ -166,7 +166,7 @@ def _matches(
     """Places among `rows` of pairs (later, earlier) that met in a bucket and are near."""
     places = np.arange(len(rows))
     for _ in range(_ROUNDS):
-        leaders = places[hashing.first(keys)]
+        leaders = places[hashing.first_occurrences(keys)]
         met = np.flatnonzero(leaders != places)
         near = _alike(signatures, rows[places[met]], rows[leaders[met]], threshold)
         yield places[met[near]], leaders[met[near]]

@@ -20,7 +20,7 @@ from hexapla.data.collect import rows as rows_
 from hexapla.data.collect.rows import Tally as Tally
 from hexapla.data.collect.rows import content_digest as content_digest
 from hexapla.data.collect.rows import pairs as pairs
-from hexapla.io import cache, readers, tables
+from hexapla.io import cache, hashing, readers, tables
 from hexapla.io.readers import Row, Skip
 from hexapla.schema import SOURCE_LANGUAGE, UserError
 from hexapla.text import languages, sentences
@@ -54,13 +54,13 @@ def fingerprint(source: Source, sample: Path) -> str | None:
             return None
         content = ""
     elif source.kind == "hub":
-        content = cache.sha256(Path(source.dataset).expanduser())
+        content = hashing.sha256(Path(source.dataset).expanduser())
     else:
         paths = [_sample_file(sample)] if source.kind == "sample" else files(source.path)
         for path in paths:
             if not path.is_file():
                 raise UserError(f"{path}: not found")
-        content = " ".join(map(cache.sha256, paths))
+        content = " ".join(map(hashing.sha256, paths))
     settings = dataclasses.asdict(source)
     if source.kind != "hub":
         del settings["path"]  # the same files may lie elsewhere

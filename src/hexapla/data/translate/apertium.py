@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from hexapla.data.translate import passages
 from hexapla.data.translate.memory import refuse_unsupported
 from hexapla.data.translate.pipelines import Pipeline
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.parallel.cores import threads
 from hexapla.schema import UserError
 
@@ -191,7 +191,7 @@ def _contents(mode: Path) -> str:
     digest = hashlib.sha256(mode.read_bytes() + _FIRST.encode())
     for word in (word for command in _commands(mode) for word in command[1:]):
         if Path(word).is_file():
-            digest.update(f"{Path(word).name} {cache.sha256(Path(word))}\n".encode())
+            digest.update(f"{Path(word).name} {hashing.sha256(Path(word))}\n".encode())
     return digest.hexdigest()
 
 

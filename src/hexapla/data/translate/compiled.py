@@ -96,7 +96,7 @@ def converted(checkpoint: Checkpoint, kind: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "model.bin").is_file():
             _log.info("%s: converting to %s, once", checkpoint.label, folder)
-            with cache.whole_folder(folder) as scratch, loading(checkpoint.label):
+            with cache.atomic_folder(folder) as scratch, loading(checkpoint.label):
                 _convert(checkpoint, weights, scratch)
     return folder
 

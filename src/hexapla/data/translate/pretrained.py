@@ -13,7 +13,7 @@ from typing import Any
 
 from hexapla.data.translate.families import FAMILIES, Target, marked
 from hexapla.data.translate.memory import refuse_unsupported
-from hexapla.io import cache
+from hexapla.io import hashing
 from hexapla.schema import UserError
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
@@ -56,7 +56,7 @@ class Checkpoint:
         if not Path(self.model).is_dir():
             return f"{self.model.partition('@')[0]}@{self.folder.name}"
         files = sorted({file for pattern in _FILES for file in self.folder.glob(pattern)})
-        lines = "".join(f"{file.name} {cache.sha256(file)}\n" for file in files)
+        lines = "".join(f"{file.name} {hashing.sha256(file)}\n" for file in files)
         return hashlib.sha256(lines.encode()).hexdigest()
 
     @property

@@ -58,7 +58,11 @@ def plan(parts: Sequence[Path], lang: str, size: int) -> Plan:
             starts.append(starts[-1] + len(keys))
         file.flush()
         total = starts[-1]
-        first = hashing.first(np.memmap(file, "<u8", "r", shape=(total, 2))) if total else np.empty(0, int)
+        first = (
+            hashing.first_occurrences(np.memmap(file, "<u8", "r", shape=(total, 2)))
+            if total
+            else np.empty(0, int)
+        )
     new = first == np.arange(total)
     owned = [0, *np.cumsum([np.count_nonzero(new[a:b]) for a, b in pairwise(starts)])]
     ranks = np.cumsum(new)[first] - 1
@@ -106,7 +110,7 @@ def named(*told: object) -> str:
 
 def place(key: str) -> Path:
     """The file that a shard's translations are kept in."""
-    return cache.cached("translate", key)
+    return cache.entry("translate", key)
 
 
 def held(file: Path, rows: int) -> bool:
