@@ -1,27 +1,37 @@
-"""Where tasks run: in this process, in others of this machine, or on a Ray cluster. No result depends on it.
+"""Run tasks in this process, in other processes of this machine, or on a Ray cluster.
 
-A task is a call of a pure function, so that it can be repeated, anywhere, whatever it died of. Results
-return to this process, which alone writes: nothing has to be shared with the places where tasks run.
+A task is a call of a pure function, so that it can be repeated anywhere, whatever it failed of. Results
+return to this process, which alone writes them: the places where tasks run need nothing in common.
 """
 
 import logging
+import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
-from hexapla.config_data import Executor
-from hexapla.parallel import workers
-from hexapla.parallel.cores import cores
-from hexapla.parallel.progress import Progress, progress
-from hexapla.parallel.workers import Outcome, Place
+from tqdm import tqdm
 
+from hexapla.config_data import Executor
+from hexapla.schema import UserError, first_line
+
+LOG_EVERY = 30.0
+"""Seconds between progress lines in the log, where there is no terminal for a bar."""
 _TICK = 1.0
-"""Seconds after which progress is looked at, though no task has ended."""
+"""Seconds after which progress is looked at although no task has ended."""
 _HOPELESS = 8
-"""Tasks given up, and none done, after which no more are begun: what ails them ails all."""
+"""After so many tasks have failed for good and none has succeeded, no further ones are started."""
+_GRACE = 10.0
+"""Seconds that a process has to end before it is killed."""
 _log = logging.getLogger(__name__)
 
 
@@ -29,29 +39,51 @@ class Task(NamedTuple):
     """A call of a function."""
 
     key: str
-    """Of all that its result depends on; names the file that keeps the result."""
+    """A hash of everything that the result depends on; it names the file that keeps the result."""
     label: str
-    """What progress is told by, such as the language."""
+    """The group under which progress counts the task, such as its language."""
     arguments: tuple[Any, ...]
-    """Of a kind that pickle knows."""
+    """Values that pickle can hold."""
     size: int
-    """Units of work."""
+    """Units of work, such as texts."""
 
 
 class Failure(NamedTuple):
-    """A task that was given up."""
+    """A task that failed as often as it was tried."""
 
     task: Task
     error: str
     """One line."""
 
 
-class _Try(NamedTuple):
-    number: int
-    """Of its task, in their order."""
-    task: Task
-    left: int
-    """Tries after this one."""
+class Attempt(NamedTuple):
+    """The outcome of calling a task once: a result, or in one line why there is none."""
+
+    result: Any = None
+    error: str = ""
+
+
+class Place(NamedTuple):
+    """Where tasks run."""
+
+    submit: Callable[[Callable[..., Any], tuple[Any, ...]], "Future[Attempt]"]
+    """Start a call; the future raises when the place fails, not when the function does."""
+    capacity: Callable[[], int]
+    """How many tasks may be submitted at a time."""
+
+
+def cores() -> int:
+    """Count the cores that this process may use: in a container or a Slurm job not all of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Count the threads that an engine should use: OMP_NUM_THREADS, or else one a core.
+
+    Where the variable is a list by levels of nested loops ("4,2"), its first number counts.
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return (int(first) if first.isdecimal() else 0) or cores()
 
 
 def run(
@@ -66,41 +98,44 @@ def run(
     light: int = 0,
     on_gpu: bool = True,
 ) -> list[Failure]:
-    """Call `function` for each task and hand the results to `save`, in this process, as they come.
+    """Call `function` for each task, and `save` in this process with each result as it arrives.
 
-    Of tasks and results a few per worker are held at a time.
+    Only as many tasks and results are held as there are workers.
 
     Args:
-        function: of a module (pickle has to find it), and pure: it may be called again for the same task.
-        tasks: those that are left to do; a list, or an iterator that makes them when they are needed.
-        executor: where, and how often a task that fails, or whose worker dies, is tried again.
-        save: writes a result; what it raises ends everything.
-        unit: what the tasks' sizes count.
+        function: a pure function of a module, so that pickle finds it and it can be called again.
+        tasks: a list, or an iterator that creates tasks when they are needed.
+        executor: where to run, and how often a task is retried that raises or whose process dies.
+        save: writes a result; an error that it raises ends everything.
+        unit: what the tasks' sizes count, in the plural.
         describe: what is being done, for progress.
-        totals: units by label, of an iterator, for the time left; of a list they are known.
-        light: units, where they are known, below which tasks are not worth another process.
-        on_gpu: whether `function` uses a GPU; otherwise it gets a worker a core.
+        totals: units by label, for the time left; needed for an iterator only.
+        light: with fewer units than this in total, tasks run in this process.
+        on_gpu: whether `function` uses a GPU; otherwise there is a worker for each core.
 
     Returns:
-        The tasks that failed each time, in their order, while the others went on. When the first eight
-        that end have all failed for good, these: then the others are not tried.
+        The tasks that failed at every attempt, in their order. When the first eight tasks to end have all
+        failed, the others are not tried: their cause is likely to be the same.
 
     Raises:
         UserError: Ray is not installed, or the cluster can't be reached.
     """
-    most = None
+    count = None
     if isinstance(tasks, Collection):
-        most, totals = len(tasks), Counter()
+        count, totals = len(tasks), Counter()
         for task in tasks:
             totals[task.label] += task.size
-    inline = most == 0 or (totals is not None and totals.total() < light)
-    if inline and most != 0 and executor.kind == "ray":
-        _log.info("%s: too little for Ray, done in this process", describe or function.__name__)
+    describe = describe or function.__name__
+    inline = count == 0 or (totals is not None and totals.total() < light)
+    if inline and count != 0 and executor.kind == "ray":
+        _log.info("%s: too little work for Ray; it runs in this process", describe)
+    total = totals.total() or None if totals else None
     with (
-        nullcontext(workers.here()) if inline else _place(executor, most, on_gpu=on_gpu) as place,
-        progress(describe or function.__name__, unit, totals or Counter()) as shown,
+        nullcontext(_in_process()) if inline else _place(executor, count, on_gpu=on_gpu) as place,
+        tqdm(desc=describe, total=total, unit=f" {unit}", unit_scale=True, disable=None) as bar,
     ):
-        return _run(function, tasks, place, executor.retries, save, shown)
+        progress = Progress(describe, unit, totals or Counter(), bar)
+        return _run(function, tasks, place, executor.retries, save, progress)
 
 
 def _run(
@@ -109,82 +144,267 @@ def _run(
     place: Place,
     retries: int,
     save: Callable[[Task, Any], None],
-    shown: Progress,
+    progress: "Progress",
 ) -> list[Failure]:
-    fresh = (_Try(number, task, retries) for number, task in enumerate(tasks))
-    again: deque[_Try] = deque()
-    running: dict[Future[Outcome], _Try] = {}
+    again: deque[tuple[int, Task, int]] = deque()
+    fresh = ((number, task, retries) for number, task in enumerate(tasks))
+    running: dict[Future[Attempt], tuple[int, Task, int]] = {}
     failures: dict[int, Failure] = {}
     done = 0
     while True:
         hopeless = not done and len(failures) >= _HOPELESS
-        for each in () if hopeless else _next(again, fresh, place.window() - len(running)):
-            running[place.submit(function, each.task.arguments)] = each
+        free = 0 if hopeless else max(0, place.capacity() - len(running))
+        retried = (again.popleft() for _ in range(len(again)))
+        for entry in islice(chain(retried, fresh), free):
+            running[place.submit(function, entry[1].arguments)] = entry
         if not running:
             if hopeless:
-                _log.warning("%d tasks have failed and none has succeeded: trying no more", len(failures))
+                _log.warning("%d tasks failed and none succeeded; the others are not tried", len(failures))
             return [failures[number] for number in sorted(failures)]
         for future in wait(running, timeout=_TICK, return_when=FIRST_COMPLETED).done:
-            tried, outcome = running.pop(future), _outcome(future)
-            if not outcome.error:
-                save(tried.task, outcome.result)
+            (number, task, left), (result, error) = running.pop(future), _result(future)
+            if not error:
+                save(task, result)
                 done += 1
-                shown.advance(tried.task.label, tried.task.size)
-            elif tried.left:
-                _log.warning("%s %s: %s; trying again", tried.task.label, tried.task.key, outcome.error)
-                again.append(tried._replace(left=tried.left - 1))
+                progress.advance(task.label, task.size)
+            elif left:
+                _log.warning("%s %s: %s; trying again", task.label, task.key, error)
+                again.append((number, task, left - 1))
             else:
-                failures[tried.number] = Failure(tried.task, outcome.error)
-        shown.tick()
+                failures[number] = Failure(task, error)
+        progress.tick()
 
 
-def _next(again: deque[_Try], fresh: Iterator[_Try], count: int) -> Iterator[_Try]:
-    for _ in range(count):
-        if again:
-            yield again.popleft()
-        elif (each := next(fresh, None)) is not None:
-            yield each
-        else:
-            return
-
-
-def _outcome(future: "Future[Outcome]") -> Outcome:
+def _result(future: "Future[Attempt]") -> Attempt:
     try:
         return future.result()
     except Exception as error:
-        return Outcome(error=workers.told(error))
+        return Attempt(error=_describe(error))
+
+
+def _describe(error: Exception) -> str:
+    line = first_line(error)
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
+
+
+def attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Attempt:
+    """Call the function, wherever this runs; an exception returns as one line."""
+    try:
+        return Attempt(function(*arguments))
+    except Exception as error:
+        return Attempt(error=_describe(error))
 
 
 # --- places ----------------------------------------------------------------------------------
 
 
-def _place(executor: Executor, most: int | None, *, on_gpu: bool) -> AbstractContextManager[Place]:
-    """By the executor's kind; `most` is the number of tasks, if that is known."""
+def _place(executor: Executor, count: int | None, *, on_gpu: bool) -> AbstractContextManager[Place]:
+    """Choose by the executor's kind; `count` is the number of tasks, if it is known."""
     if executor.kind == "ray":
-        from hexapla.parallel import ray_cluster
+        from hexapla.parallel import ray
 
         gpus = executor.gpus if on_gpu else 0.0
-        return ray_cluster.cluster(executor.address, gpus=gpus, cores=executor.workers or cores())
+        return ray.cluster(executor.address, gpus=gpus, cores=executor.workers or cores())
     devices = _gpus() if on_gpu else ()
-    count = executor.workers or len(devices) or cores()
-    count = count if most is None else min(count, most)
-    if count == 1:
-        return nullcontext(workers.here())
-    return workers.pool(environments(count, devices))
+    workers = executor.workers or len(devices) or cores()
+    workers = workers if count is None else min(workers, count)
+    return nullcontext(_in_process()) if workers == 1 else pool(environments(workers, devices))
 
 
 def environments(count: int, devices: tuple[str, ...]) -> list[dict[str, str]]:
-    """Each worker's share of the cores, unless the user has set the threads, and its GPU, in turn."""
+    """Give each worker its share of the cores, unless the user has set the threads, and a GPU in turn."""
     share = str(max(1, cores() // count))
-    threads = {name: share for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS") if name not in os.environ}
+    shares = {name: share for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS") if name not in os.environ}
     gpus = [{"CUDA_VISIBLE_DEVICES": devices[n % len(devices)]} if devices else {} for n in range(count)]
-    return [{**threads, **gpu} for gpu in gpus]
+    return [{**shares, **gpu} for gpu in gpus]
 
 
 def _gpus() -> tuple[str, ...]:
-    """That this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
-    import torch  # takes seconds; counting does not set up the GPUs
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
+    import torch  # Takes seconds; counting does not initialize the GPUs.
 
     count = torch.accelerator.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return tuple(named[:count]) or tuple(map(str, range(count)))
+
+
+def _in_process() -> Place:
+    def submit(function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Attempt]":
+        future: Future[Attempt] = Future()
+        future.set_result(attempt(function, arguments))
+        return future
+
+    return Place(submit, lambda: 1)
+
+
+@contextmanager
+def pool(variables: Sequence[Mapping[str, str]]) -> Iterator[Place]:
+    """Run tasks in one process for each set of environment variables.
+
+    Processes start with their first task. They end with the block, at once if it raises, and they end when
+    this process dies, however it dies.
+    """
+    workers = [_Worker(own) for own in variables]
+    others = set(multiprocessing.active_children())
+
+    def submit(function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Attempt]":
+        return next(worker for worker in workers if worker.idle).submit(function, arguments)
+
+    grace = 0.0
+    try:
+        yield Place(submit, lambda: len(workers))
+        grace = _GRACE
+    finally:
+        if not grace:  # Also a process that Ctrl-C caught while it was being started.
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+        for worker in workers:
+            worker.close(grace)
+
+
+class _Worker:
+    """A pool of one process, replaced when the process dies.
+
+    In a pool of several processes all running tasks fail when one process dies, and nobody knows which of
+    them killed it. A process of its own costs a task nothing and answers that.
+    """
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+        self._pool: ProcessPoolExecutor | None = None
+        self._process: Any = None
+        self.answer: Future[Attempt] = Future()
+        self.answer.set_result(Attempt())
+
+    @property
+    def idle(self) -> bool:
+        return self.answer.done()
+
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Attempt]":
+        answer: Future[Attempt] = Future()
+        self.answer = answer
+        try:
+            submitted = self._start(function, arguments)
+        except BrokenProcessPool:  # The process died without a task: this one is not to blame.
+            self.close(0)
+            submitted = self._start(function, arguments)
+
+        process = self._process
+
+        def finish(done: "Future[Attempt]") -> None:
+            if isinstance(done.exception(), BrokenProcessPool):
+                answer.set_result(Attempt(error=_death(process)))
+            else:
+                answer.set_result(_result(done))
+
+        submitted.add_done_callback(finish)
+        return answer
+
+    def _start(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Attempt]":
+        if self._pool is not None:
+            return self._pool.submit(attempt, function, arguments)
+        # Not forked: a fork copies locks that other threads hold, and CUDA does not survive it.
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, mp_context=spawn, initializer=_initialize)
+        before = set(multiprocessing.active_children())
+        # Libraries read the variables when they are first imported, so they are set before the start.
+        with _environment(self._variables):
+            submitted = self._pool.submit(attempt, function, arguments)
+        (self._process,) = set(multiprocessing.active_children()) - before
+        # While this process held the writing end of the pipe too, a worker that is killed half-way through
+        # writing a result would leave the pool reading for ever.
+        self._pool._result_queue._writer.close()  # type: ignore[attr-defined]
+        return submitted
+
+    def close(self, grace: float) -> None:
+        """End the process, and kill it unless it ends within `grace` seconds."""
+        if self._pool is None:
+            return
+        if grace:
+            self._pool.shutdown(wait=False)
+            self._process.join(grace)
+        if self._process is not None:
+            self._process.kill()
+        self._pool.shutdown()
+        self._pool = self._process = None
+
+
+def _death(process: Any) -> str:
+    """Say how a worker ended."""
+    process.join(_GRACE)
+    code = process.exitcode
+    if code is None or code >= 0:
+        return f"the worker ended with status {code}"
+    hint = "; the memory may have run out" if -code == signal.SIGKILL else ""
+    return f"the worker was ended by {signal.Signals(-code).name}{hint}"
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for a process that starts in the block and inherits them."""
+    before = dict(os.environ)
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+def _initialize() -> None:
+    """Prepare a worker: it leaves Ctrl-C to its parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+    def follow_parent() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+@dataclass
+class Progress:
+    """Counts of finished work: a bar on a terminal, or else a line in the log now and then."""
+
+    describe: str
+    unit: str
+    totals: Counter[str]
+    bar: "tqdm[Any]"
+    done: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    logged: float = field(default_factory=time.monotonic)
+
+    def advance(self, label: str, size: int) -> None:
+        self.done[label] += size
+        self.bar.set_postfix_str(self._labels(), refresh=False)
+        self.bar.update(size)
+
+    def tick(self) -> None:
+        """Log a line if it is time to; to be called every few seconds, whether or not there is news."""
+        now = time.monotonic()
+        if self.bar.disable and now - self.logged >= LOG_EVERY:
+            self.logged = now
+            _log.info("%s", self.line(now - self.started))
+
+    def line(self, seconds: float) -> str:
+        """The counts, the rate since the start, and the time left at that rate."""
+        done, total = self.done.total(), self.totals.total()
+        rate = done / seconds
+        counts = f"{done:,} of {total:,} {self.unit}" if total else f"{done:,} {self.unit}"
+        left = f", {tqdm.format_interval((total - done) / rate)} left" if total and rate else ""
+        labels = f"; {shown}" if (shown := self._labels()) else ""
+        return f"{self.describe}: {counts}, {rate:,.3g}/s{left}{labels}"
+
+    def _labels(self) -> str:
+        """The labels in progress; all of them where the totals are unknown."""
+        current = [label for label in self.done if label and self.done[label] != self.totals[label]]
+        of = {label: f"/{total:,}" for label, total in self.totals.items()}
+        return ", ".join(f"{label} {self.done[label]:,}{of.get(label, '')}" for label in current)

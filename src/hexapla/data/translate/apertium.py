@@ -23,7 +23,7 @@ from hexapla.data.translate import passages
 from hexapla.data.translate.memory import refuse_unsupported
 from hexapla.data.translate.pipelines import Pipeline
 from hexapla.io import hashing
-from hexapla.parallel.cores import threads
+from hexapla.parallel.executors import threads
 from hexapla.schema import UserError
 
 PACKAGES = {

@@ -18,7 +18,7 @@ from hexapla.data.translate.batching import translated
 from hexapla.data.translate.families import Target
 from hexapla.data.translate.pretrained import Checkpoint, load_weights, loading, open_checkpoint
 from hexapla.io import cache
-from hexapla.parallel.cores import threads
+from hexapla.parallel.executors import threads
 from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)

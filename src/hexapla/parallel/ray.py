@@ -1,4 +1,4 @@
-"""The only code that knows Ray: tasks on the machines of a cluster, or on this one as if it were one."""
+"""Run tasks on a Ray cluster, or on one that is started on this machine. No other code knows Ray."""
 
 import logging
 import os
@@ -10,26 +10,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hexapla.parallel import workers
-from hexapla.parallel.workers import Outcome, Place
+from hexapla.parallel.executors import Attempt, Place, attempt
 from hexapla.schema import UserError, first_line
 
 _PATIENCE = 5.0
-"""Seconds in which a cluster's first machine has to answer; Ray itself tries for minutes."""
+"""Seconds that a cluster's first machine has to answer; Ray itself tries for minutes."""
 _OWN = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
 
 
 @contextmanager
 def cluster(address: str, *, gpus: float, cores: int) -> Iterator[Place]:
-    """The cluster at `address`, or RAY_ADDRESS; without either one on this machine, for as long as the block.
+    """Connect to the cluster at `address` or RAY_ADDRESS; without either, start one on this machine.
 
-    This package's code goes along with the tasks; what it imports has to be installed on the machines. A
-    task whose machine dies fails like one that raises: how often it is tried again is up to the caller.
+    This package's code travels with the tasks; what it imports has to be installed on the machines. A task
+    whose machine dies fails like one that raises, and the caller decides whether to retry it.
 
     Args:
-        address: host:port, or "auto" for one that runs on this machine.
-        gpus: that a task takes; may be a fraction.
-        cores: of a cluster that is started here; a task takes one.
+        address: host:port, or "auto" for a cluster that runs on this machine.
+        gpus: how many a task uses; may be a fraction.
+        cores: how many a cluster that is started here has; a task uses one.
 
     Raises:
         UserError: Ray is not installed, nothing answers at the address, or there are no GPUs.
@@ -38,26 +37,26 @@ def cluster(address: str, *, gpus: float, cores: int) -> Iterator[Place]:
     with _connected(_imported(own=not address), address, cores) as ray:
         if gpus and not ray.cluster_resources().get("GPU"):
             raise UserError(f"executor.gpus: is {gpus:g}, but the cluster has no GPU; set it to 0")
-        call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(workers.attempt)
+        call = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(attempt)
 
-        def submit(function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Outcome]":
-            future: Future[Outcome] = call.remote(function, arguments).future()
+        def submit(function: Callable[..., Any], arguments: tuple[Any, ...]) -> "Future[Attempt]":
+            future: Future[Attempt] = call.remote(function, arguments).future()
             return future
 
         yield Place(submit, lambda: 2 * _slots(ray.cluster_resources(), gpus))
 
 
 def _slots(resources: dict[str, float], gpus: float) -> int:
-    """How many tasks the cluster runs at a time; machines come and go."""
+    """Count the tasks that the cluster runs at a time; machines come and go."""
     slots = resources.get("CPU", 0.0)
     return max(1, int(min(slots, resources.get("GPU", 0.0) / gpus) if gpus else slots))
 
 
 def _imported(*, own: bool) -> Any:
-    """Ray reads these when it is imported."""
+    """Import Ray, which reads these variables at its import."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if own:
-        # 127.0.0.1, as where Ray has no clusters; else it listens on all of the machine's networks.
+        # Else Ray listens on all of the machine's networks, not on 127.0.0.1 alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         import ray
@@ -71,7 +70,7 @@ def _imported(*, own: bool) -> Any:
 def _connected(ray: Any, address: str, cores: int) -> Iterator[Any]:
     code = {"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]}
     place: dict[str, Any] = {"address": address}
-    # A short path: sockets lie in it, whose names Linux cuts at 107 bytes.
+    # A short path, because it holds sockets, whose names Linux limits to 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
         if address:
             _reach(address)
@@ -91,7 +90,7 @@ def _connected(ray: Any, address: str, cores: int) -> Iterator[Any]:
 def _reach(address: str) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
-        return  # "auto": Ray looks for it, and knows soon
+        return  # "auto": Ray looks for a cluster itself, and soon knows.
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except (OSError, ValueError) as error:

@@ -18,7 +18,8 @@ import hexapla
 from conftest import SAMPLE, sample
 from hexapla.config_data import Executor, Translate
 from hexapla.io import hashing, tables
-from hexapla.parallel import executors, ray_cluster
+from hexapla.parallel import executors
+from hexapla.parallel import ray as ray_executor
 from hexapla.parallel.executors import Task
 from hexapla.pipeline.translate import translate
 from hexapla.schema import ORIGINAL, Pair, UserError
@@ -157,7 +158,7 @@ def test_the_whole_package_goes_along():
         init=lambda **options: given.update(options), shutdown=lambda: None,
         exceptions=SimpleNamespace(RayError=OSError),
     )  # fmt: skip
-    with ray_cluster._connected(ray, "", 1):
+    with ray_executor._connected(ray, "", 1):
         assert given["runtime_env"]["py_modules"] == [str(Path(hexapla.__file__).parent)]
 
 
@@ -185,7 +186,7 @@ def test_no_ray(monkeypatch):
     [({"CPU": 8.0}, 0, 8), ({"CPU": 64.0, "GPU": 8.0}, 1, 8), ({"CPU": 4.0, "GPU": 8.0}, 0.5, 4), ({}, 1, 1)],
 )
 def test_as_many_tasks_as_cores_and_gpus_allow(resources, gpus, slots):
-    assert ray_cluster._slots(resources, gpus) == slots
+    assert ray_executor._slots(resources, gpus) == slots
 
 
 def main():
