@@ -45,8 +45,10 @@ def test_sections_come_from_the_file_and_the_rest_are_options(hexapla, calls):
         (["stage", "report", "--out", "x", "--seed", "3"], "hexapla stage report: No such option: --seed"),
         (["stage", "report", "--params", "gone.yaml", "--out", "x"],
          "hexapla stage report: gone.yaml: not found; run from"),
-        (["stage", "train", "--sampler", "x"],
-         "hexapla stage train: Invalid value for '--sampler': 'x' is not one of 'hybrid'"),
+        (
+            ["compare", "a", "--centring", "x"],
+            "hexapla compare: Invalid value for '--centring': 'x' is not one of 'none'",
+        ),
         (["stage", "trian"], "hexapla stage: No such command 'trian'. Did you mean 'train'?"),
         (["compar"], "hexapla: No such command 'compar'. Did you mean 'compare'?"),
         (["--verbose"], "hexapla: No such option: --verbose"),

@@ -91,7 +91,7 @@ def test_scratch_goes_with_its_block_however_it_ends(root):
         (folder / "some").mkdir()
         assert root in folder.parents
         assert 1 / 0
-    assert files(root) == []
+    assert files(root) == ["CACHEDIR.TAG"]
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(root):
@@ -111,7 +111,7 @@ def test_what_a_killed_process_left_is_removed_and_what_another_uses_is_not(root
         other.wait()
     assert theirs.is_dir()
     with cache.scratch_folder("work") as mine:
-        assert list(root.iterdir()) == [mine.parent]
+        assert {path for path in root.iterdir() if path.is_dir()} == {mine.parent}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -136,3 +136,78 @@ def test_an_arrays_space_is_reserved_before_it_is_written_to(tmp_path):
     rows = cache.scratch_array(tmp_path / "rows", 1 << 16, np.dtype("<u8"))
     assert not rows.any()
     assert (tmp_path / "rows").stat().st_blocks * 512 >= rows.nbytes
+
+
+# --- what the cache holds ------------------------------------------------------------------------
+
+
+def fill(day):
+    """Three entries of two kinds, used on days 1, 2 and 3; 10, 20 and 40 bytes."""
+    one, two = cache.entry("translate", "ab" * 8), cache.entry("translate", "cd" * 8)
+    with cache.atomic_file(one) as file:
+        file.write_bytes(b"x" * 10)
+    with cache.atomic_file(two) as file:
+        file.write_bytes(b"x" * 20)
+    three = cache.cache_root() / "models" / "some"
+    with cache.atomic_folder(three) as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").write_bytes(b"x" * 30)
+        (folder / "b").write_bytes(b"x" * 10)
+    for number, path in enumerate((one, two, three / "b"), 1):
+        os.utime(path, (number * day, number * day))
+    os.utime(three / "deep" / "a", (0, 0))
+    for folder in (three, three / "deep"):
+        os.utime(folder, (0, 0))
+    return one, two, three
+
+
+def test_entries_are_whole_files_and_folders_least_recently_used_first():
+    one, two, three = fill(1000.0)
+    listed = cache.list_entries()
+    assert listed == [
+        cache.CacheEntry(one, "translate", 10, 1000.0),
+        cache.CacheEntry(two, "translate", 20, 2000.0),
+        cache.CacheEntry(three, "models", 40, 3000.0),
+    ]
+    assert cache.list_entries() == listed, "listing is no use"
+
+
+@pytest.mark.parametrize(
+    ("size", "before", "gone"),
+    [(None, None, 0), (70, None, 0), (69, None, 1), (60, None, 1), (59, None, 2), (0, None, 3),
+     (None, 1000.0, 0), (None, 1001.0, 1), (None, 9000.0, 3), (45, 1001.0, 2)],
+)  # fmt: skip
+def test_what_was_used_least_recently_goes_first_by_size_and_by_age(size, before, gone):
+    paths = fill(1000.0)
+    chosen = cache.choose_entries(cache.list_entries(), size, before)
+    assert [entry.path for entry in chosen] == list(paths[:gone])
+    cache.remove_entries(chosen)
+    assert [entry.path for entry in cache.list_entries()] == list(paths[gone:])
+    assert [path.exists() for path in paths] == [number >= gone for number in range(3)]
+
+
+def test_what_carries_no_mark_of_ours_is_never_listed_or_removed(tmp_path):
+    theirs = [tmp_path / "cache" / name for name in ("translate/ab/theirs", "photos/1.jpg", "notes.txt")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+    (tmp_path / "cache" / "link").symlink_to(tmp_path / "cache" / "models")
+    fill(1000.0)  # a folder `translate` is there already, so only `models` becomes ours
+    listed = cache.list_entries()
+    assert {entry.kind for entry in listed} == {"models"}
+    cache.remove_entries(cache.choose_entries(listed, 0))
+    assert [path.read_text() for path in theirs] == ["theirs"] * 3
+    assert cache.entry("translate", "ab" * 8).exists()
+    assert [path.name for path in cache.list_untagged()] == ["link", "notes.txt", "photos", "translate"]
+
+
+def test_what_is_being_written_is_no_entry():
+    with cache.scratch_folder("models") as work, cache.atomic_file(cache.entry("models", "ef" * 8)) as file:
+        (work / "a").write_text("x")
+        file.write_text("x")
+        assert cache.list_entries() == []
+    assert len(cache.list_entries()) == 1
+
+
+def test_no_cache_has_no_entries():
+    assert cache.list_entries() == cache.list_untagged() == []

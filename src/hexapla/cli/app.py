@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": "Compare results, with intervals and tests.",
     "plan": "Say what a run needs and what it would cost, without running it.",
     "inspect": "Show rejected and borderline rows next to their English.",
+    "cache": "Show or reduce what the cache takes on disk.",
     "gate": "Check scores against the accepted ones.",
 }
 STAGES = {

@@ -1,31 +1,40 @@
-"""Texts of any language for a terminal: escaped, so that they can't drive it, and wrapped by their width."""
+"""Texts of any language on a terminal: escaped, so that they can't drive it, and laid out by Rich."""
 
+import sys
 import unicodedata
 from collections.abc import Sequence
-from itertools import zip_longest
 
-_KEPT = "\u200c\u200d"
-"""Joiners, without which Persian, Hindi and others are misspelt."""
+from rich import box
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_JOINERS = "\u200c\u200d"
+"""Persian, Hindi and other languages are misspelt without these two format characters."""
 
 _ISOLATE, _END = "\u2068", "\u2069"
-"""Around each cell: its direction is its own, and moves nothing beside it (Unicode UAX 9, isolates)."""
+"""Put around a cell, they keep its direction of writing from moving its neighbors (Unicode UAX 9)."""
+
+_PIPED = 10_000
+"""Columns for a reader that is no terminal: a table is never cut or wrapped for want of room."""
 
 
-def escaped(text: str) -> str:
-    """Without anything that a terminal obeys or that turns text about; what is left out is shown by code.
+def escape(text: str) -> str:
+    """Replace everything that a terminal obeys, or that turns the direction of a text, by its code.
 
-    Line breaks and tabs are shown by code as well: a cell is one paragraph.
+    Line breaks and tabs are replaced as well, because a cell is one paragraph.
     """
-    return "".join(char if _plain(char) else _code(char) for char in text)
+    return "".join(char if _is_plain(char) else _name_code(char) for char in text)
 
 
-def _plain(char: str) -> bool:
+def _is_plain(char: str) -> bool:
     # Cc control, Cf format (bidirectional marks among them), Cs half a surrogate pair, Zl and Zp line ends,
     # Co private and Cn unassigned, of which nobody knows what a terminal does with them.
-    return char in _KEPT or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
+    return char in _JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn")
 
 
-def _code(char: str) -> str:
+def _name_code(char: str) -> str:
     named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
     number = ord(char)
     return named.get(char) or (
@@ -33,55 +42,53 @@ def _code(char: str) -> str:
     )
 
 
-def width(text: str) -> int:
-    """Columns that an escaped text takes: two for wide letters, none for marks upon others."""
-    return sum(map(_columns, text))
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], align: str, widths: Sequence[int | None] = ()
+) -> None:
+    """Print a table.
+
+    Args:
+        header: the columns' titles.
+        rows: the cells, which are escaped here.
+        align: a letter a column, `l` or `r`.
+        widths: the most that each column may take, if that is limited; longer cells are wrapped.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
+    widths = list(widths) or [None] * len(header)
+    for title, side, width in zip(header, align, widths, strict=True):
+        table.add_column(
+            Text(title), justify="right" if side == "r" else "left", max_width=width, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(escape(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else _PIPED)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _columns(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def wrapped(text: str, columns: int, lines: int) -> list[str]:
-    """An escaped text cut into lines of at most `columns`, at spaces where there are any.
+def wrap(text: str, columns: int, lines: int) -> list[str]:
+    """Cut an escaped text into lines of at most `columns`, at spaces where there are any.
 
     Args:
         text: without line breaks.
         columns: at least 2.
-        lines: at most so many; the last then says how much was left out.
+        lines: the most that are given; the last then says how many characters were left out.
     """
-    found: list[str] = []
-    rest = text
-    while rest:
-        if len(found) == lines:
-            last = _head(found[-1], columns - 12)
-            found[-1] = f"{last} … +{len(rest) + len(found[-1]) - len(last):,}"
-            break
-        line = _head(rest, columns)
-        if len(line) < len(rest) and rest[len(line)] != " " and (space := line.rfind(" ")) > 0:
-            line = line[:space]
-        found.append(line)
-        rest = rest[len(line) :].lstrip(" ")
-    return found
+    wrapped = [line.plain.rstrip() for line in Text(text).wrap(Console(), columns)] if text else []
+    if len(wrapped) <= lines:
+        return wrapped
+    kept, left = wrapped[: lines - 1], sum(map(len, wrapped[lines - 1 :]))
+    last = set_cell_size(wrapped[lines - 1], max(0, min(cell_len(wrapped[lines - 1]), columns - 12))).rstrip()
+    return [*kept, f"{last} … +{left - len(last):,}"]
 
 
-def _head(text: str, columns: int) -> str:
-    """The longest beginning that fits; never without its first letter."""
-    taken = 0
-    for place, char in enumerate(text):
-        taken += _columns(char)
-        if taken > columns and place:
-            return text[:place]
-    return text
+def join_columns(left: Sequence[str], right: Sequence[str], columns: int) -> list[str]:
+    """Set two lists of lines side by side, the left one filled up to `columns`."""
+    height = max(len(left), len(right))
+    cells = zip([*left, *[""] * (height - len(left))], [*right, *[""] * (height - len(right))], strict=True)
+    return [f"{_isolate(set_cell_size(one, columns))} │ {_isolate(other)}".rstrip() for one, other in cells]
 
 
-def beside(left: Sequence[str], right: Sequence[str], columns: int) -> list[str]:
-    """Two columns of lines, the left one filled up to `columns`; each cell keeps its own direction."""
-    rows = []
-    for one, other in zip_longest(left, right, fillvalue=""):
-        cell = f"{_ISOLATE}{one}{_END}" if one else ""
-        end = f"{_ISOLATE}{other}{_END}" if other else ""
-        rows.append(f"{cell}{' ' * (columns - width(one))} │ {end}".rstrip())
-    return rows
+def _isolate(cell: str) -> str:
+    return f"{_ISOLATE}{cell}{_END}" if cell.strip() else cell

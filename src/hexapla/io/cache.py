@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -26,6 +27,12 @@ from hexapla.schema import UserError
 
 _PREFIX = ".hexapla-"
 _MARK = "scratch-of-hexapla"
+_TAG = "CACHEDIR.TAG"
+_TAG_TEXT = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# Hexapla made this folder and may remove what is in it (`hexapla cache --prune`).\n"
+)
+"""The first line is that of https://bford.info/cachedir, by which backups leave caches out."""
 
 
 def cache_root() -> Path:
@@ -49,7 +56,7 @@ def entry(stage: str, key: str, suffix: str = ".parquet") -> Path:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `path` when the block succeeds and is removed when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     scratch = Path(name)
@@ -78,6 +85,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new.rename(path)
 
 
+def _make_folder(folder: Path) -> None:
+    """Create a folder; one that is new in the cache gets the tag without which nothing in it is ever removed."""
+    root = cache_root()
+    if root in folder.parents:
+        kind = root / folder.relative_to(root).parts[0]
+        with suppress(
+            FileExistsError
+        ):  # A folder that was there before may be the user's, so it gets no tag.
+            kind.mkdir(parents=True)
+            (kind / _TAG).write_text(_TAG_TEXT, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def scratch_folder(name: str) -> Iterator[Path]:
     """Yield a new folder below `<cache>/<name>` that is removed after the block."""
@@ -95,7 +115,7 @@ def _marked_folder(parent: Path) -> Iterator[Path]:
     lock when the process dies, however it dies. So a marked folder without a lock is what a killed process
     left, and is removed here. Nothing without the mark is ever removed, whatever its name.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(parent)
     if not os.access(parent, os.W_OK):
         raise UserError(f"{parent}: is not writable")
     for mark in parent.glob(f"{_PREFIX}*/{_MARK}"):
@@ -169,6 +189,94 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+# --- what the cache holds ---------------------------------------------------------------------
+
+
+class CacheEntry(NamedTuple):
+    """A file or folder of the cache that is of use only as a whole."""
+
+    path: Path
+    kind: str
+    """The folder of the cache that holds it."""
+    size: int
+    """In bytes."""
+    used: float
+    """Seconds since 1970 of the last use. Most systems note reading once a day."""
+
+
+def list_entries() -> list[CacheEntry]:
+    """List what lies in those folders of the cache that Hexapla made itself, least recently used first."""
+    return sorted(
+        (_measure(path, kind.name) for kind in _list_kinds(tagged=True) for path in _list_whole(kind)),
+        key=lambda entry: (entry.used, entry.path),
+    )
+
+
+def _list_whole(kind: Path) -> Iterator[Path]:
+    for path in kind.iterdir():
+        # `entry` spreads files over folders of two hexadecimal digits; all else is an entry itself.
+        spread = path.is_dir() and len(path.name) == 2
+        for each in path.iterdir() if spread else (path,):
+            if each.name != _TAG and not each.name.startswith("."):  # dotted: somebody writes there
+                yield each
+
+
+def list_untagged() -> list[Path]:
+    """List what lies in the cache but was not made by Hexapla, or by a version before the tag."""
+    return _list_kinds(tagged=False)
+
+
+def _list_kinds(*, tagged: bool) -> list[Path]:
+    folders = sorted(cache_root().iterdir()) if cache_root().is_dir() else []
+    return [path for path in folders if _is_tagged(path) is tagged and not path.name.startswith(_PREFIX)]
+
+
+def _is_tagged(kind: Path) -> bool:
+    try:
+        return not kind.is_symlink() and (kind / _TAG).read_text(encoding="utf-8") == _TAG_TEXT
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _measure(path: Path, kind: str) -> CacheEntry:
+    files = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    size, used = 0, 0.0
+    for file in files:
+        with suppress(FileNotFoundError):  # Another process may remove it meanwhile.
+            status = file.lstat()
+            # Listing a folder is no use of it, but notes a time of access.
+            directory = stat.S_ISDIR(status.st_mode)
+            size += 0 if directory else status.st_size
+            used = max(used, status.st_mtime, 0.0 if directory else status.st_atime)
+    return CacheEntry(path, kind, size, used)
+
+
+def choose_entries(
+    entries: Sequence[CacheEntry], size: int | None = None, before: float | None = None
+) -> list[CacheEntry]:
+    """Choose what to remove: all entries not used since `before`, then more until the rest fits into `size`.
+
+    Args:
+        entries: least recently used first.
+        size: bytes that may remain; None for any number.
+        before: seconds since 1970; None for no limit of age.
+    """
+    left = sum(entry.size for entry in entries)
+    chosen = []
+    for entry in entries:
+        if (before is not None and entry.used < before) or (size is not None and left > size):
+            chosen.append(entry)
+            left -= entry.size
+    return chosen
+
+
+def remove_entries(entries: Iterable[CacheEntry]) -> None:
+    """Remove the entries; each leaves the cache at once and as a whole, even if the process is killed."""
+    for entry in entries:
+        with _marked_folder(cache_root() / entry.kind) as marked, suppress(FileNotFoundError):
+            entry.path.rename(marked / entry.path.name)
 
 
 # --- reading our own -------------------------------------------------------------------------
