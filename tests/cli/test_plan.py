@@ -12,8 +12,7 @@ from hexapla import config, tracking
 from hexapla.cli import costs
 from hexapla.cli.planning import Item
 from hexapla.config import Replicas, Train
-from hexapla.data.collect import corpora
-from hexapla.data.collect.corpora import Corpus
+from hexapla.data.collect.sources import Preset, load_presets
 from hexapla.io import tables
 
 PAPER = ROOT / "params.paper.yaml"
@@ -78,7 +77,7 @@ def test_the_papers_settings_load_and_have_every_key():
     assert {*loaded.translate.languages, "en"} == {"en", "ar", "zh", "de", "es", "ru", "th", "tr", "hi"}
     assert (loaded.train.batch_size, loaded.train.learning_rate, loaded.hybrid.alpha) == (100, 3e-5, 0.5)
     assert [benchmark.name for benchmark in loaded.benchmarks] == ["xquad-r", "mlqa-r", "miracl"]
-    assert {source.title for source in loaded.collect.sources} == set(corpora.CORPORA)
+    assert {source.title for source in loaded.collect.sources} == set(load_presets())
 
 
 def test_the_papers_plan_lists_what_is_to_be_brought_by_hand_and_nothing_else(hexapla):
@@ -99,9 +98,9 @@ def test_the_papers_plan_lists_what_is_to_be_brought_by_hand_and_nothing_else(he
 
 def test_pairs_of_a_preset_are_cut_by_sample_and_limit_and_unknown_ones_stay_unknown(planned, monkeypatch):
     monkeypatch.setitem(
-        corpora.CORPORA, "big", Corpus("own/big", "CC0", "", revision=COMMIT, rows=1000, megabytes=7)
+        load_presets(), "big", Preset("CC0", "", "own/big", revision=COMMIT, rows=1000, megabytes=7)
     )
-    monkeypatch.setitem(corpora.CORPORA, "dark", Corpus("own/dark", "CC0", "", revision=COMMIT))
+    monkeypatch.setitem(load_presets(), "dark", Preset("CC0", "", "own/dark", revision=COMMIT))
     sources = [
         {"preset": "big", "sample": 0.5},
         {"preset": "big", "name": "few", "limit": 20},
@@ -155,7 +154,7 @@ def test_a_database_of_another_kind_is_not_opened_and_tells_no_password(planned)
 
 def test_what_lies_in_a_cache_is_here(planned, tmp_path, monkeypatch):
     monkeypatch.setitem(
-        corpora.CORPORA, "big", Corpus("own/big", "CC0", "", revision=COMMIT, rows=10, megabytes=7000)
+        load_presets(), "big", Preset("CC0", "", "own/big", revision=COMMIT, rows=10, megabytes=7000)
     )
     changes = {
         "collect": {"sources": [{"preset": "big"}]},

@@ -12,7 +12,7 @@ from hexapla.benchmarks.origins import Origin, shown
 from hexapla.benchmarks.presets import PRESETS
 from hexapla.config import Benchmark
 from hexapla.config_data import Collect, Source, Translate
-from hexapla.data.collect import corpora, databases, gathering, sources
+from hexapla.data.collect import shards, sources
 from hexapla.io import cache, readers
 from hexapla.schema import UserError
 
@@ -83,11 +83,11 @@ def items(
 
 
 def _source(source: Source, sample: Path) -> Item:
-    title, corpus = source.title, corpora.CORPORA.get(source.preset or source.title)
+    title, corpus = source.title, sources.load_presets().get(source.preset or source.title)
     if corpus and not source.preset and corpus.loadable:
         corpus = None  # one's own data, by chance of a preset's name; others are brought under that name
     try:
-        source = corpora.resolve(source)
+        source = sources.resolve_preset(source)
         item = _KINDS[source.kind](Item("source", title, source.path), source, sample)
     except UserError as mistake:
         item = Item("source", title, "", problem=str(mistake))
@@ -119,7 +119,7 @@ def _hub(item: Item, source: Source, sample: Path) -> Item:
     if Path(source.dataset).is_dir():
         return item._replace(megabytes=_megabytes(Path(source.dataset)), here=True)
     item = item._replace(host="dataset")
-    read = gathering.folder(source, sample)
+    read = shards.find_folder(source, sample)
     here = bool(read and read.is_dir()) or _in_hub_cache(item)
     return item._replace(here=here, problem=_unpinned(item))
 
@@ -128,12 +128,12 @@ def _sql(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as
     if source.url.startswith(_SQLITE):
         path = source.url.removeprefix(_SQLITE)
         return _files(item._replace(origin=path), source, Path(path))
-    databases.filled(source.url, source.title)  # raises where a variable is not set
+    sources.fill_variables(source.url, source.title)  # raises where a variable is not set
     return item._replace(origin=shown(source.url))
 
 
 def _file(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as above
-    found = sources.files(source.path)
+    found = sources.find_files(source.path)
     if source.format == "auto":
         for file in found:
             readers.format_of(file)

@@ -1,4 +1,4 @@
-"""Pairs from every configured source into one table; every configured benchmark into one folder."""
+"""Collect the pairs of every configured source into one table, and every configured benchmark into one folder."""
 
 import logging
 import re
@@ -15,15 +15,15 @@ from hexapla.benchmarks import miracl, registry
 from hexapla.benchmarks.registry import Found
 from hexapla.config import Benchmark
 from hexapla.config_data import Collect, Source
-from hexapla.data.collect import corpora, distinct, gathering, grouping, sources
-from hexapla.data.collect.distinct import Verdicts
-from hexapla.data.collect.gathering import Gathered
+from hexapla.data.collect import dedup, shards, sources
+from hexapla.data.collect.dedup import RowFates
+from hexapla.data.collect.shards import SourceShards
 from hexapla.io import cache, tables
 from hexapla.schema import SOURCE_LANGUAGE, UserError
 
 _log = logging.getLogger(__name__)
-_NO_NAME = re.compile(r"[^\w.-]+")
-"""What a source's name may hold and a file's should not."""
+_UNSAFE = re.compile(r"[^\w.-]+")
+"""Characters that a source's name may have and a file's should not."""
 
 
 def collect(
@@ -35,34 +35,34 @@ def collect(
     benchmarks_out: Path,
     summary: Path,
 ) -> None:
-    """Write the pairs of all sources to `out`, without exact and near duplicates; counts to `summary`.
+    """Write the pairs of all sources to `out`, without exact and near duplicates, and counts to `summary`.
 
-    Of duplicates the first stays, in order of the sources, with what it has in other languages. `out` is a
-    folder, with parts of each source. Each benchmark becomes a folder of its name in `benchmarks_out`, where
-    the later stages read it.
+    Of duplicates the first stays, in the order of the sources, with its rows in other languages. `out` is a folder
+    with parts of each source. Each benchmark becomes a folder of its name in `benchmarks_out`, where the later
+    stages read it.
     """
     tables.refuse_other(out)
-    _refuse_own(benchmarks, benchmarks_out)
-    resolved = [corpora.resolve(source) for source in collect.sources]
-    _refuse_sources(resolved, out, benchmarks_out)
-    folders = [gathering.folder(source, sample) for source in resolved]
-    # First, since a mistake in them shows soon; what was fetched is kept, whatever fails after it.
+    _refuse_benchmarks_inside(benchmarks_out, benchmarks)
+    resolved = [sources.resolve_preset(source) for source in collect.sources]
+    _refuse_sources_inside((out, benchmarks_out), resolved)
+    folders = [shards.find_folder(source, sample) for source in resolved]
+    # Benchmarks come first, because mistakes in them show soon; what was fetched stays, whatever fails later.
     found = [registry.find(benchmark) for benchmark in benchmarks]
-    counts = [_counts(one) for one in found]
+    sizes = [_count_texts(each) for each in found]
     with cache.scratch_folder("collect") as work:
         read = [
-            gathering.read(source, sample, folder or work / f"source-{number}")
+            shards.read_source(source, sample, folder or work / f"source-{number}")
             for number, (source, folder) in enumerate(zip(resolved, folders, strict=True))
         ]
-        verdicts = _judged(read, collect.near_duplicates, sample, work)
-        languages = _written(read, verdicts, out, work)
+        fates = _remove_duplicates(read, collect.near_duplicates, sample, work)
+        languages = _write_pairs(read, fates, out, work)
     card = {
-        "sources": {one.source.title: vars(one.tally) for one in read},
+        "sources": {each.source.title: vars(each.counts) for each in read},
         "pairs": languages[SOURCE_LANGUAGE],
-        "duplicates": sum(one.tally.duplicates for one in read),
-        "near_duplicates": sum(one.tally.near_duplicates for one in read),
+        "duplicates": sum(each.counts.duplicates for each in read),
+        "near_duplicates": sum(each.counts.near_duplicates for each in read),
         "languages": dict(sorted(languages.items())),
-        "benchmarks": _bring(found, counts, benchmarks_out),
+        "benchmarks": _copy_benchmarks(found, sizes, benchmarks_out),
     }
     cache.write_json(summary, card)
     _log.info(
@@ -71,49 +71,69 @@ def collect(
     )
 
 
-def _judged(read: Sequence[Gathered], threshold: float, sample: Path, work: Path) -> list[Verdicts]:
-    """Of each source's rows; its tally is told as well."""
-    parts = [part for one in read for part in one.parts]
-    verdicts = distinct.judge(parts, threshold, work, partial(gathering.clash, read, sample))
-    split, start = [], 0
-    for one in read:
-        end = start + sum(map(tables.count_rows, one.parts))
-        fates, owners = verdicts.fates[start:end], verdicts.owners[start:end]
-        split.append(Verdicts(fates, np.where(owners < 0, owners, owners - start)))
-        _tell(one, split[-1])
+# --- pairs ---------------------------------------------------------------------------------------
+
+
+def _remove_duplicates(
+    read: Sequence[SourceShards], threshold: float, sample: Path, work: Path
+) -> list[RowFates]:
+    """Return the fates of each source's rows, and add them to its counts."""
+    parts = [part for each in read for part in each.parts]
+    fates = dedup.find_duplicates(parts, threshold, work, partial(shards.make_conflict_error, read, sample))
+    by_source, start = [], 0
+    for each in read:
+        end = start + sum(map(tables.count_rows, each.parts))
+        owners = fates.owners[start:end]
+        own = RowFates(fates.fates[start:end], np.where(owners < 0, owners, owners - start))
+        _count_fates(each, own)
+        by_source.append(own)
         start = end
-    return split
+    return by_source
 
 
-def _tell(one: Gathered, verdicts: Verdicts) -> None:
-    """Into the source's tally what became of its English rows, and of rows whose English one is not there.
+def _count_fates(read: SourceShards, fates: RowFates) -> None:
+    """Add to the source's counts what became of its English rows, and of translations without one.
 
-    Why it is not is not known of a row: nobody remembers the ids of those that were left out.
+    Why a translation's English row is missing is not known, because nobody remembers the ids of rows that were left
+    out.
     """
-    english = verdicts.owners == np.arange(len(verdicts.owners))
-    fates = np.bincount(verdicts.fates[english], minlength=distinct.WITHOUT_ENGLISH + 1)
-    one.tally.kept = int(fates[distinct.KEPT])
-    one.tally.duplicates = int(fates[distinct.DUPLICATE])
-    one.tally.near_duplicates = int(fates[distinct.NEAR_DUPLICATE])
-    alone = int((verdicts.fates == distinct.WITHOUT_ENGLISH).sum())
-    one.tally.without_english += alone
-    # With an English row that was left out its translations were, too.
-    lost = ~np.isin(verdicts.fates, (distinct.KEPT, distinct.WITHOUT_ENGLISH)) & ~english
-    one.tally.translations -= alone + int(lost.sum())
+    english = fates.owners == np.arange(len(fates.owners))
+    numbers = np.bincount(fates.fates[english], minlength=dedup.WITHOUT_ENGLISH + 1)
+    read.counts.kept = int(numbers[dedup.KEPT])
+    read.counts.duplicates = int(numbers[dedup.DUPLICATE])
+    read.counts.near_duplicates = int(numbers[dedup.NEAR_DUPLICATE])
+    alone = int((fates.fates == dedup.WITHOUT_ENGLISH).sum())
+    read.counts.without_english += alone
+    # An English row that was left out took its translations with it.
+    lost = ~np.isin(fates.fates, (dedup.KEPT, dedup.WITHOUT_ENGLISH)) & ~english
+    read.counts.translations -= alone + int(lost.sum())
 
 
-def _written(read: Sequence[Gathered], verdicts: Sequence[Verdicts], out: Path, work: Path) -> Counter[str]:
-    """The table; returns its rows by language."""
+def _write_pairs(
+    read: Sequence[SourceShards], fates: Sequence[RowFates], out: Path, work: Path
+) -> Counter[str]:
+    """Write the table; return its rows by language."""
     languages: Counter[str] = Counter()
     with cache.atomic_folder(out) as folder:
-        for number, (one, fates) in enumerate(zip(read, verdicts, strict=True)):
-            prefix = f"{number:02d}-{_NO_NAME.sub('-', one.source.title)}"
-            groups = grouping.groups(one.parts, fates, work / f"dealt-{number}")
-            languages += grouping.write(folder, prefix, groups, tables.PART_ROWS)
+        for number, (each, own) in enumerate(zip(read, fates, strict=True)):
+            prefix = f"{number:02d}-{_UNSAFE.sub('-', each.source.title)}"
+            groups = shards.group_by_id(each.parts, own, work / f"groups-{number}")
+            languages += shards.write_table(folder, prefix, groups, tables.PART_ROWS)
     return languages
 
 
-def _refuse_own(benchmarks: Sequence[Benchmark], out: Path) -> None:
+def _refuse_sources_inside(outs: Sequence[Path], resolved: Sequence[Source]) -> None:
+    for source in resolved:
+        for file in sources.find_files(source.path) if source.kind in ("files", "tmx") else ():
+            for out in outs:
+                if out.resolve() in (file.resolve(), *file.resolve().parents):
+                    raise UserError(f"{file}: lies in {out}, which `collect` replaces; put it elsewhere")
+
+
+# --- benchmarks ----------------------------------------------------------------------------------
+
+
+def _refuse_benchmarks_inside(out: Path, benchmarks: Sequence[Benchmark]) -> None:
     for benchmark in benchmarks:
         folder = Path(benchmark.path).resolve()
         if benchmark.path and out.resolve() in (folder, *folder.parents):
@@ -122,43 +142,37 @@ def _refuse_own(benchmarks: Sequence[Benchmark], out: Path) -> None:
             )
 
 
-def _refuse_sources(read: Sequence[Source], *outs: Path) -> None:
-    for source in read:
-        for file in sources.files(source.path) if source.kind in ("files", "tmx") else ():
-            for out in outs:
-                if out.resolve() in (file.resolve(), *file.resolve().parents):
-                    raise UserError(f"{file}: lies in {out}, which `collect` replaces; put it elsewhere")
-
-
-def _bring(found: Sequence[Found], counts: Sequence[dict[str, int]], out: Path) -> dict[str, dict[str, Any]]:
-    """All into the folder `out`, or none; returns what to note of each."""
-    cards = {}
-    with cache.atomic_folder(out) as scratch:
-        for one, count in zip(found, counts, strict=True):
-            files = registry.place(one, scratch / one.name)
-            cards[one.name] = {
-                "origin": str(one.origin),
-                "licence": one.origin.licence,
-                "format": one.format,
-                "languages": list(one.languages),
-                **count,
-                "files": {name: file._asdict() for name, file in files.items()},
-            }
-            size = sum(file.bytes for file in files.values()) / 1e6
-            _log.info("benchmark %s: %d files, %.1f MB", one.name, len(files), size)
-    return cards
-
-
-def _counts(found: Found) -> dict[str, int]:
-    """Reads the benchmark, so that a broken one fails here, and not after hours of training.
+def _count_texts(found: Found) -> dict[str, int]:
+    """Read the benchmark, so that a broken one fails here and not after hours of training; return its size.
 
     Of a MIRACL corpus, which may have gigabytes, only the topics and judgements are read.
     """
     if found.format == "miracl":
         return {"questions": sum(len(miracl.load(found.folder, lang).topics) for lang in found.languages)}
-    # All languages: `validate` looks for each in the training data.
+    # All languages are read, because `validate` looks for each in the training data.
     read = suites.load(found.folder, candidate_text=found.candidate_text)
     return {
         "questions": sum(question.lang in found.languages for question in read.questions),
         "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
     }
+
+
+def _copy_benchmarks(
+    found: Sequence[Found], sizes: Sequence[dict[str, int]], out: Path
+) -> dict[str, dict[str, Any]]:
+    """Copy all benchmarks into the folder `out`, or none; return what the summary says of each."""
+    cards = {}
+    with cache.atomic_folder(out) as folder:
+        for each, size in zip(found, sizes, strict=True):
+            files = registry.place(each, folder / each.name)
+            cards[each.name] = {
+                "origin": str(each.origin),
+                "licence": each.origin.licence,
+                "format": each.format,
+                "languages": list(each.languages),
+                **size,
+                "files": {name: file._asdict() for name, file in files.items()},
+            }
+            megabytes = sum(file.bytes for file in files.values()) / 1e6
+            _log.info("benchmark %s: %d files, %.1f MB", each.name, len(files), megabytes)
+    return cards

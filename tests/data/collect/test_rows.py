@@ -1,12 +1,13 @@
 """Rows: each is a pair, or several, or one count of why not; whatever does not fit is named."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hexapla.config_data import Source
-from hexapla.data.collect.rows import Tally, content_digest
-from hexapla.data.collect.rows import pairs as pairs_of
+from hexapla.data.collect.rows import SourceCounts, hash_content, make_pairs
 from hexapla.schema import Pair, UserError
 
 GOOD = {"question": "Who sleeps?", "passage": "The cat sleeps.", "answer": "The cat"}
@@ -15,11 +16,11 @@ letters = st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp
 texts = st.text(letters, min_size=1).filter(str.strip)
 
 
-def pairs(rows: list[dict], tally: Tally | None = None, **settings: object) -> list[Pair]:
+def pairs(rows: list[dict], counts: SourceCounts | None = None, **settings: object) -> list[Pair]:
     """Of rows as they are, without a file."""
     source = Source(**{"kind": "files", "name": "x", "path": "-", **settings})
     named = [(f"a.jsonl:{number}", row) for number, row in enumerate(rows, 1)]
-    return list(pairs_of(named, source, tally or Tally()))
+    return list(make_pairs(named, source, counts or SourceCounts()))
 
 
 # --- good rows ---------------------------------------------------------------------------------
@@ -72,7 +73,7 @@ def test_equal_passages_share_their_id_and_only_they(one, other) -> None:
     rows = [{"question": "Who?", "passage": text} for text in (one, f"  {one}\n", other)]
     first, spaced, last = (pair.passage_id for pair in pairs(rows))
     assert first == spaced
-    assert (first == last) == (content_digest("", one) == content_digest("", other))
+    assert (first == last) == (hash_content("", one) == hash_content("", other))
 
 
 # --- what is left out, and counted ---------------------------------------------------------------
@@ -80,9 +81,9 @@ def test_equal_passages_share_their_id_and_only_they(one, other) -> None:
 
 def test_where_takes_the_rows_that_hold_a_value() -> None:
     rows = [{**GOOD, "label": label} for label in (1, 0, "1", None)]
-    tally = Tally()
-    assert len(pairs(rows, tally, where={"label": "1"})) == 2
-    assert (tally.read, tally.other_rows) == (4, 2)
+    counts = SourceCounts()
+    assert len(pairs(rows, counts, where={"label": "1"})) == 2
+    assert (counts.read, counts.other_rows) == (4, 2)
     with pytest.raises(
         UserError, match="a.jsonl:1: no column 'mark', which `where` asks for .it has question"
     ):
@@ -91,25 +92,25 @@ def test_where_takes_the_rows_that_hold_a_value() -> None:
 
 def test_lengths_are_asked_for() -> None:
     rows = [{"question": "q" * n, "passage": "p" * (10 * n)} for n in range(1, 11)]
-    tally = Tally()
+    counts = SourceCounts()
     bounds = {
         "min_question_chars": 2,
         "max_question_chars": 8,
         "min_passage_chars": 30,
         "max_passage_chars": 70,
     }
-    assert [len(pair.question) for pair in pairs(rows, tally, **bounds)] == [3, 4, 5, 6, 7]
-    assert tally.short_or_long == 5
+    assert [len(pair.question) for pair in pairs(rows, counts, **bounds)] == [3, 4, 5, 6, 7]
+    assert counts.short_or_long == 5
 
 
 @given(st.sets(st.integers(0, 10_000), max_size=100), st.floats(0.1, 0.9), st.randoms())
 def test_a_sample_is_the_same_rows_in_any_order_and_grows_with_its_share(numbers, share, random) -> None:
     rows = [{"question": f"{n}?", "passage": f"The cat has {n} lives."} for n in sorted(numbers)]
-    tally = Tally()
-    taken = {*pairs(rows, tally, sample=share)}
+    counts = SourceCounts()
+    taken = {*pairs(rows, counts, sample=share)}
     assert taken == {*pairs(random.sample(rows, len(rows)), sample=share)}
     assert taken <= {*pairs(rows, sample=min(1, share + 0.1))}
-    assert tally.not_sampled == len(rows) - len(taken)
+    assert counts.not_sampled == len(rows) - len(taken)
     assert len(pairs(rows)) == len(rows)
 
 
@@ -127,18 +128,18 @@ def test_a_limit_counts_the_pairs_that_were_taken_and_reads_no_further() -> None
             )
         raise AssertionError
 
-    tally = Tally()
+    counts = SourceCounts()
     source = Source(kind="files", path="-", limit=5)
-    found = list(pairs_of(endless(), source, tally))
+    found = list(make_pairs(endless(), source, counts))
     assert [pair.question for pair in found] == ["1?", "3?", "5?", "7?", "9?"]
-    assert (tally.read, tally.skipped) == (10, 5)
+    assert (counts.read, counts.skipped) == (10, 5)
 
 
 def test_long_passages_are_cut_around_the_answer() -> None:
     passage = "A cat sleeps. A dog runs away. It rains all day. The cat wakes up at noon."
     rows = [{"question": "Who?", "passage": passage, "answer": answer} for answer in ("dog", "noon")]
-    tally = Tally()
-    found = pairs([*rows, GOOD], tally, cut_passages=50, max_passage_chars=50)
+    counts = SourceCounts()
+    found = pairs([*rows, GOOD], counts, cut_passages=50, max_passage_chars=50)
     assert [pair.passage for pair in found] == [
         "A cat sleeps. A dog runs away. It rains all day.",
         "It rains all day. The cat wakes up at noon.",
@@ -146,7 +147,7 @@ def test_long_passages_are_cut_around_the_answer() -> None:
     ]
     assert len({pair.passage_id for pair in found}) == 3
     assert len({pair.id for pair in found}) == 3
-    assert tally.cut == 2
+    assert counts.cut == 2
 
 
 def test_invisible_marks_go_and_joiners_stay() -> None:
@@ -157,20 +158,20 @@ def test_invisible_marks_go_and_joiners_stay() -> None:
         "answer": "c\u200eat",
         "negatives": ["The\u2067 dog."],
     }
-    tally = Tally()
-    pair, _ = pairs([marked, GOOD], tally)
+    counts = SourceCounts()
+    pair, _ = pairs([marked, GOOD], counts)
     assert (pair.question, pair.answer, pair.negatives) == ("Who?", "cat", ("The dog.",))
     assert pair.passage == f"The cat sleeps. {joined}"
-    assert tally.cleaned == 1
+    assert counts.cleaned == 1
 
 
 def test_what_is_no_text_in_a_dataset_of_the_hub_is_counted() -> None:
     bad = ["", None, "a\0b", "a\x1bb"]
     rows = [GOOD, *({**GOOD, "passage": text} for text in bad), {**GOOD, "question": "Why?"}]
-    tally = Tally()
+    counts = SourceCounts()
     source = {"kind": "hub", "dataset": "a/b", "revision": "c"}
-    assert [pair.question for pair in pairs(rows, tally, **source)] == [GOOD["question"], "Why?"]
-    assert (tally.read, tally.unusable) == (6, 4)
+    assert [pair.question for pair in pairs(rows, counts, **source)] == [GOOD["question"], "Why?"]
+    assert (counts.read, counts.unusable) == (6, 4)
     with pytest.raises(UserError, match="a.jsonl:1: no column 'passage'"):
         pairs([{"question": "Who?"}], **source)
 
@@ -181,11 +182,11 @@ def test_a_bad_translation_in_a_dataset_of_the_hub_goes_alone() -> None:
     row = {"id": "a", "texts": {lang: {"q": text, "p": long} for lang, text in texts.items()}}
     bad = {"id": "b", "texts": {**row["texts"], "en": {"q": "W\0ho?", "p": long}}}
     settings = {"columns": WIDE, "languages": ("en", "de", "fr"), "cut_passages": 40}
-    tally = Tally()
-    found = pairs([row, bad], tally, kind="hub", dataset="a/b", revision="c", **settings)
+    counts = SourceCounts()
+    found = pairs([row, bad], counts, kind="hub", dataset="a/b", revision="c", **settings)
     assert [(pair.id, pair.lang) for pair in found] == [("x/a", "en"), ("x/a", "fr")]
-    assert (tally.read, tally.unusable, tally.translations) == (2, 2, 1)
-    assert (tally.cut, tally.cleaned) == (2, 2)
+    assert (counts.read, counts.unusable, counts.translations) == (2, 2, 1)
+    assert (counts.cut, counts.cleaned) == (2, 2)
     refused(["a.jsonl:1", "'texts.de.q'", "U+0000"], [row], **settings)
 
 
@@ -214,7 +215,7 @@ langs = st.sampled_from(["en", "de", "zh", "el"])
 def test_both_forms_of_parallel_data_give_the_same_pairs(made) -> None:
     long, wide = in_two_forms(made)
     languages = ("en", "de", "zh")
-    tallies = Tally(), Tally()
+    tallies = SourceCounts(), SourceCounts()
     first = pairs(long, tallies[0], languages=languages)
     second = pairs(wide, tallies[1], languages=languages, columns=WIDE)
     english = {pair.id for pair in first if pair.lang == "en"}
@@ -244,14 +245,14 @@ def test_all_languages_of_a_pair_are_sampled_alike() -> None:
 def test_after_the_limit_other_languages_may_still_come() -> None:
     long, wide = in_two_forms({f"{n}": {"en": f"cat {n}", "de": f"Katze {n}"} for n in range(4)})
     long.sort(key=lambda row: row["lang"], reverse=True)
-    tally = Tally()
-    found = pairs(long, tally, limit=2)
+    counts = SourceCounts()
+    found = pairs(long, counts, limit=2)
     assert [pair.id for pair in found if pair.lang == "en"] == ["x/0", "x/1"]
     assert len([pair for pair in found if pair.lang == "de"]) == 4
-    assert (tally.read, tally.over_limit, tally.translations) == (8, 2, 4)
-    tally = Tally()
-    assert len(pairs(wide, tally, limit=2, columns=WIDE, languages=("en", "de"))) == 4
-    assert tally.read == 2
+    assert (counts.read, counts.over_limit, counts.translations) == (8, 2, 4)
+    counts = SourceCounts()
+    assert len(pairs(wide, counts, limit=2, columns=WIDE, languages=("en", "de"))) == 4
+    assert counts.read == 2
 
 
 def test_english_has_several_codes() -> None:
@@ -335,3 +336,15 @@ def refused(wanted: list[str], rows: list[dict], **settings: object) -> None:
 def test_languages_that_are_none_and_columns_without_languages_are_refused() -> None:
     refused(["source 'x'", "'jp' is no code of ISO 639"], [GOOD], languages=("en", "jp"))
     refused(["source 'x'", "languages: [en, ...]"], [GOOD], columns={"question": "q_{lang}"})
+
+
+def test_the_same_rows_give_the_pairs_that_cached_shards_hold() -> None:
+    """If this fails because rows give other pairs now, raise `rows.FORMAT`."""
+    rows = [
+        {**GOOD, "negatives": ["The dog\u200b runs."]},
+        {"question": "Wo\u0308 schläft die Katze?", "passage": "A cat sleeps. It dreams. " * 4, "id": "b"},
+        {**GOOD, "question": "Who  sleeps?", "answers": {"text": []}, "answer": ["cat", "The cat"]},
+    ]
+    made = pairs(rows, cut_passages=40)
+    digest = hashlib.sha256(repr([tuple(pair) for pair in made]).encode()).hexdigest()[:16]
+    assert digest == "f5315d19b9c51b35"

@@ -1,6 +1,7 @@
 """Sources: what goes in comes out with stable ids, and whatever does not fit is named."""
 
 import csv
+import dataclasses
 import gzip
 import json
 import sqlite3
@@ -11,14 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from hexapla import schema
 from hexapla.config_data import Source
-from hexapla.data.collect import cells, cutting, sources
-from hexapla.data.collect import rows as rows_module
-from hexapla.data.collect.sources import Tally
-from hexapla.io import cache, readers
+from hexapla.data.collect import sources
+from hexapla.data.collect.rows import RowReader, SourceCounts, make_pairs
+from hexapla.io import cache
 from hexapla.schema import Pair, UserError
-from hexapla.text import languages, sentences
+from hexapla.text.languages import is_known_language
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "data" / "sample"
@@ -31,12 +30,12 @@ def lines(path: Path, *rows: dict) -> str:
     return str(path)
 
 
-def read(source: Source, tally: Tally | None = None) -> list[Pair]:
-    return list(sources.pairs(sources.rows(source, SAMPLE), source, tally or Tally()))
+def read(source: Source, counts: SourceCounts | None = None) -> list[Pair]:
+    return list(make_pairs(sources.read_rows(source, SAMPLE), source, counts or SourceCounts()))
 
 
-def read_file(path: object, tally: Tally | None = None, **settings: object) -> list[Pair]:
-    return read(Source(kind="files", name="x", path=str(path), **settings), tally)
+def read_file(path: object, counts: SourceCounts | None = None, **settings: object) -> list[Pair]:
+    return read(Source(kind="files", name="x", path=str(path), **settings), counts)
 
 
 def squad(*qas: dict) -> dict:
@@ -123,10 +122,10 @@ def test_glob_takes_all_files_in_order(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_squad_takes_the_first_answer_and_skips_what_has_none(tmp_path: Path) -> None:
     cache.write_json(tmp_path / "dev.json", squad(QA, NONE))
-    tally = Tally()
-    (pair,) = read_file(tmp_path / "dev.json", tally)
+    counts = SourceCounts()
+    (pair,) = read_file(tmp_path / "dev.json", counts)
     assert pair[:6] == ("x/q1", "x", "en", "Who sleeps?", "The cat sleeps.", "The cat")
-    assert (tally.read, tally.skipped) == (2, 1)
+    assert (counts.read, counts.skipped) == (2, 1)
 
 
 def test_hub_answers_in_squad_form(tmp_path: Path) -> None:
@@ -137,9 +136,9 @@ def test_hub_answers_in_squad_form(tmp_path: Path) -> None:
         context=["The cat.", "The dog."],
         answers=[{"text": ["cat", "The"], "answer_start": [4, 0]}, {"text": [], "answer_start": []}],
     )
-    tally = Tally()
-    (pair,) = read(hub(folder, config="plain", columns={"passage": "context"}), tally)
-    assert (pair.id, pair.answer, tally.skipped) == ("x/a", "cat", 1)
+    counts = SourceCounts()
+    (pair,) = read(hub(folder, config="plain", columns={"passage": "context"}), counts)
+    assert (pair.id, pair.answer, counts.skipped) == ("x/a", "cat", 1)
 
 
 def test_hub_files_may_be_named_where_the_dataset_does_not(tmp_path: Path) -> None:
@@ -183,7 +182,7 @@ def test_tmx_units_become_pairs(tmp_path: Path) -> None:
         ("x/a/b", "en", "The cat"), ("x/a/b", "de", ""), ("x/c", "en", ""),
     ]  # fmt: skip
     assert found[1].question == "Wer schläft?"
-    assert list(sources.rows(source, SAMPLE, skip=1)) == list(sources.rows(source, SAMPLE))[1:]
+    assert list(sources.read_rows(source, SAMPLE, skip=1)) == list(sources.read_rows(source, SAMPLE))[1:]
     with pytest.raises(UserError, match="unit 1: tuid is 'a', wants <id>/question"):
         read(write(unit("a", en="Who?")))
     with pytest.raises(UserError, match="unit 1: 'a' has no English question and passage side by side"):
@@ -193,22 +192,22 @@ def test_tmx_units_become_pairs(tmp_path: Path) -> None:
 @pytest.mark.skipif(not HELP.is_file(), reason="the shared corpora are not here")
 def test_the_help_in_many_languages_is_read_as_it_lies() -> None:
     columns = {"question": "texts.{lang}.question", "passage": "texts.{lang}.passage"}
-    tally = Tally()
-    found = read_file(HELP, tally, columns=columns, languages=("en", "de", "zh", "hi"))
+    counts = SourceCounts()
+    found = read_file(HELP, counts, columns=columns, languages=("en", "de", "zh", "hi"))
     counts = {lang: sum(pair.lang == lang for pair in found) for lang in ("en", "de", "zh", "hi")}
     assert counts == {"en": 8175, "de": 8161, "zh": 5411, "hi": 202}
-    assert tally.read == 8175
-    assert tally.translations == 8161 + 5411 + 202
+    assert counts.read == 8175
+    assert counts.translations == 8161 + 5411 + 202
 
 
 def test_the_sample_is_read_as_it_was() -> None:
-    tally = Tally()
-    found = read(Source(kind="sample"), tally)
+    counts = SourceCounts()
+    found = read(Source(kind="sample"), counts)
     written = [json.loads(line) for line in (SAMPLE / "pairs" / "en.jsonl").read_text("utf-8").splitlines()]
     assert [(p.id, p.question, p.passage, p.answer) for p in found] == [
         (f"sample/{row['id']}", row["question"], row["passage"], row["answer"]) for row in written
     ]
-    assert vars(tally) == {**vars(Tally()), "read": 336}
+    assert vars(counts) == {**vars(SourceCounts()), "read": 336}
 
 
 # --- where to go on, and whether to ----------------------------------------------------------------
@@ -228,9 +227,9 @@ def test_rows_are_skipped_over_files_and_shards(tmp_path: Path) -> None:
         hub(folder),
         Source(kind="sql", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa"),
     ):
-        whole = list(sources.rows(source, SAMPLE))
+        whole = list(sources.read_rows(source, SAMPLE))
         for skip in (0, 1, 3, 4, len(whole), len(whole) + 2):
-            assert list(sources.rows(source, SAMPLE, skip=skip)) == whole[skip:]
+            assert list(sources.read_rows(source, SAMPLE, skip=skip)) == whole[skip:]
 
 
 def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> None:
@@ -264,16 +263,9 @@ def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> Non
         known(path=str(tmp_path / "nowhere.jsonl"))
 
 
-@pytest.mark.parametrize(
-    "module",
-    [sources, rows_module, cells, cutting, languages, readers, sentences, schema, cache],
-    ids=str,
-)
-def test_a_fingerprint_follows_the_code(module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fingerprint_follows_the_version_of_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
     before = sources.fingerprint(Source(kind="sample"), SAMPLE)
-    changed = tmp_path / "changed.py"
-    changed.write_text(Path(module.__file__).read_text("utf-8") + "# changed\n", encoding="utf-8")
-    monkeypatch.setattr(module, "__file__", str(changed))
+    monkeypatch.setattr(sources, "FORMAT", sources.FORMAT + 1)
     assert sources.fingerprint(Source(kind="sample"), SAMPLE) != before
 
 
@@ -346,5 +338,238 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(UserError, match="a/b.*ConnectionError.*network") as caught:
-        next(sources.rows(hub("a/b"), SAMPLE))
+        next(sources.read_rows(hub("a/b"), SAMPLE))
     assert "\n" not in str(caught.value)
+
+
+# --- presets -------------------------------------------------------------------------------------
+
+PRESETS = sources.load_presets()
+LOADABLE = [name for name, preset in PRESETS.items() if preset.loadable]
+# A row as each dataset documents its columns.
+ROWS = {
+    "wikiqa": {"question_id": "Q1", "question": "Who?", "answer": "The cat.", "label": 1},
+    "mr-tydi-en": {
+        "query_id": "7",
+        "query": "Who?",
+        "positive_passages": [{"docid": "1#0", "text": "The cat.", "title": "Cat"}],
+        "negative_passages": [{"docid": "2#0", "text": "The dog.", "title": "Dog"}],
+    },
+    "duorc": {
+        "plot_id": "/m/1", "plot": "The cat.", "title": "Cat", "question_id": "a-b", "question": "Who?",
+        "answers": ["cat"], "no_answer": False,
+    },
+    "newsqa": {"context": "The cat.", "question": "Who?", "answers": ["cat"], "key": "k", "labels": []},
+    "natural-questions": {"query": "Who?", "answer": "The cat."},
+    "yahoo-qa": {"question": "Who?", "answer": "The cat."},
+    "mfaq": {"domain_id": 1, "pair_id": 2, "language": "en", "question": "Who?", "answer": "The cat."},
+    "squad": {
+        "id": "5", "title": "Cat", "context": "The cat.", "question": "Who?",
+        "answers": {"text": ["cat"], "answer_start": [4]},
+    },
+}  # fmt: skip
+ANSWERED = {"duorc", "newsqa", "squad"}
+
+
+def test_the_papers_sources_are_there():
+    assert set(PRESETS) == {
+        "wikiqa", "mr-tydi-en", "duorc", "newsqa", "natural-questions", "yahoo-qa", "entity-questions",
+        "mfaq", "mmarco", "squad",
+    }  # fmt: skip
+    for preset in PRESETS.values():
+        assert preset.licence
+        assert preset.note
+        assert all(map(is_known_language, preset.languages))
+    assert set(ROWS) == set(LOADABLE)
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_a_preset_becomes_a_pinned_dataset_of_the_hub(name):
+    given = Source(preset=name, limit=7, sample=0.5, min_passage_chars=3, cut_passages=400)
+    source = sources.resolve_preset(given)
+    assert (source.kind, source.preset, source.title) == ("hub", "", name)
+    assert len(source.revision) == 40
+    assert set(source.revision) <= set("0123456789abcdef")
+    assert "/" in source.dataset
+    assert "{" not in source.path
+    assert (source.limit, source.sample, source.min_passage_chars, source.cut_passages) == (7, 0.5, 3, 400)
+    assert sources.resolve_preset(source) == source
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_the_columns_find_question_and_passage_in_a_documented_row(name):
+    reader = RowReader("row 1", ROWS[name], sources.resolve_preset(Source(preset=name)).columns)
+    assert (reader.read_text("question"), reader.read_text("passage")) == ("Who?", "The cat.")
+    assert reader.read_answer() == ("cat" if name in ANSWERED else "")
+    assert reader.read_negatives() == ()
+    reader.read_text("id")
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_datasets_reads_a_preset_from_files_that_lie_as_the_hub_has_them(name, tmp_path):
+    preset = PRESETS[name]
+    pattern = preset.path.replace("{split}", "train").replace("*", "-00000-of-00001")
+    file = tmp_path / (pattern or f"{preset.config or 'data'}/train-00000-of-00001.parquet")
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([ROWS[name]]), file)
+    if not preset.path:
+        part = {"split": "train", "path": f"{file.parent.name}/train-*"}
+        card = {"configs": [{"config_name": preset.config or "default", "data_files": [part]}]}
+        (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n")
+    source = dataclasses.replace(sources.resolve_preset(Source(preset=name)), dataset=str(tmp_path))
+    (pair,) = make_pairs(sources.read_rows(source, tmp_path), source, SourceCounts())
+    assert (pair.source, pair.lang, pair.question, pair.passage) == (name, "en", "Who?", "The cat.")
+    assert pair.negatives == ()
+
+
+def test_negatives_that_a_preset_leaves_out_can_be_asked_for():
+    asked = Source(preset="mr-tydi-en", columns={"negatives": "negative_passages.text"})
+    reader = RowReader("row 1", ROWS["mr-tydi-en"], sources.resolve_preset(asked).columns)
+    assert reader.read_negatives() == ("The dog.",)
+
+
+def test_what_stands_beside_a_preset_goes_before_it():
+    source = sources.resolve_preset(
+        Source(
+            preset="duorc", name="films", split="validation", columns={"negatives": "hard"}, where={"a": "b"}
+        )
+    )
+    assert (source.title, source.split) == ("films", "validation")
+    assert source.columns == {**PRESETS["duorc"].columns, "negatives": "hard"}
+    assert source.where == {"a": "b"}
+    assert (
+        sources.resolve_preset(Source(preset="mfaq", split="validation")).path
+        == "en_flat/mfaq-validation*.parquet"
+    )
+
+
+@pytest.mark.parametrize(("name", "config"), [("duorc", "ParaphraseRC"), ("yahoo-qa", "title-answer-pair")])
+def test_a_configuration_that_a_note_names_can_be_asked_for(name, config, monkeypatch):
+    import datasets
+
+    def loaded(dataset, given, **options):
+        assert (dataset, given) == (PRESETS[name].hub, config)
+        assert options["revision"] == PRESETS[name].revision
+        return [ROWS[name]]
+
+    assert f"`config: {config}`" in PRESETS[name].note
+    monkeypatch.setattr(datasets, "load_dataset", loaded)
+    source = sources.resolve_preset(Source(preset=name, config=config, cut_passages=400))
+    (pair,) = make_pairs(sources.read_rows(source, None), source, SourceCounts())
+    assert (pair.source, pair.passage) == (name, "The cat.")
+
+
+def test_other_sources_stay_as_they_are():
+    source = Source(kind="files", path="a.jsonl")
+    assert sources.resolve_preset(source) is source
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("natural-question", "'natural-question' is unknown; did you mean 'natural-questions'?"),
+        ("bible", "'bible' is unknown; known are wikiqa"),
+        ("entity-questions", "'entity-questions' can't be loaded: .*no passages: download.*kind 'files'"),
+        ("mmarco", "'mmarco' can't be loaded: .*script.*download.*kind 'sql'"),
+    ],
+)
+def test_what_is_unknown_or_out_of_reach_says_what_to_do(name, message):
+    with pytest.raises(UserError, match=message) as caught:
+        sources.resolve_preset(Source(preset=name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_without_a_known_commit_asks_for_one(monkeypatch):
+    monkeypatch.setitem(PRESETS, "squad", PRESETS["squad"]._replace(revision=""))
+    with pytest.raises(
+        UserError, match=r"kind 'hub' with dataset rajpurkar/squad and a `revision`.*commits/main"
+    ):
+        sources.resolve_preset(Source(preset="squad"))
+
+
+# --- databases -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(tmp_path):
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as base:
+        base.execute('CREATE TABLE "qa" (id INTEGER, question TEXT, passage TEXT)')
+        rows = [(i, f"{i}?", f"The cat: {i} % of all.") for i in range(2500)]
+        base.executemany("INSERT INTO qa VALUES (?, ?, ?)", rows)
+    base.close()
+    return f"sqlite:///{path}"
+
+
+def test_a_table_and_a_select_give_rows_with_places(url):
+    table = list(sources.read_database(url, "qa", "x"))
+    assert len(table) == 2500
+    assert table[1][0].endswith("a.db), row 2")
+    assert table[1][1] == {"id": 1, "question": "1?", "passage": "The cat: 1 % of all."}
+    query = "select question as q, passage from main.qa where passage like '%cat: 7 %' and question <> ':no'"
+    assert [row for _, row in sources.read_database(url, query, "x")] == [
+        {"q": "7?", "passage": "The cat: 7 % of all."}
+    ]
+    assert list(sources.read_database(url, "main.qa", "x")) == table
+
+
+def test_the_environment_fills_the_url(url, monkeypatch):
+    monkeypatch.setenv("BASE", url.removeprefix("sqlite:///"))
+    with pytest.raises(UserError, match=r"no NOWHERE; `export NOWHERE=\.\.\.`"):
+        next(sources.read_database("sqlite:///${NOWHERE}", "qa", "x"))
+    assert next(sources.read_database("sqlite:///${BASE}", "qa", "x"))[1]["id"] == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT nowhat FROM qa", "no such column: nowhat; check `url` and `query`"),
+        ("nowhere", "no such table"),
+        ("DROP TABLE qa", "wants a SELECT, or a table's name"),
+        ("SELECT id, id FROM qa", "two columns are called 'id'"),
+    ],
+)
+def test_a_bad_query_is_one_line(url, query, message):
+    with pytest.raises(UserError, match=message) as caught:
+        list(sources.read_database(url, query, "x"))
+    assert "\n" not in str(caught.value)
+    assert len(list(sources.read_database(url, "qa", "x"))) == 2500
+
+
+def test_a_missing_file_is_not_made(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        list(sources.read_database(f"sqlite:///{tmp_path / 'b.db'}", "qa", "x"))
+    assert not (tmp_path / "b.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql+psycopg2://bob:hush@host.invalid/b", r"`pip install psycopg2-binary`"),
+        ("mysql+pymysql://bob:hush@host.invalid/b", "`pip install pymysql`"),
+        ("nosuch://bob:hush@host.invalid/b", "knows no 'nosuch'"),
+        ("bob:hush@host", "not of the form"),
+        ("postgresql://bob:hu@sh:hush@host:hush/b", "not of the form"),
+    ],
+)
+def test_what_is_missing_is_named_without_name_and_password(url, message):
+    with pytest.raises(UserError, match=message) as caught:
+        list(sources.read_database(url, "qa", "x"))
+    assert "hush" not in str(caught.value)
+    assert "bob" not in str(caught.value)
+
+
+def test_what_a_driver_says_shows_no_secrets(monkeypatch):
+    import sqlalchemy as sa
+
+    class Engine:
+        def connect(self):
+            refusal = Exception('password "it\'s/hush" refused for user "bob"\nmore')
+            raise sa.exc.OperationalError("SELECT 1", None, refusal)
+
+    monkeypatch.setenv("PASSWORD", "it's/hush")
+    monkeypatch.setattr(sources, "_create_engine", lambda address, where: Engine())
+    with pytest.raises(UserError, match=r"source .x. \(postgresql://host/b\)") as caught:
+        list(sources.read_database("postgresql://bob:${PASSWORD}@host/b", "qa", "x"))
+    assert str(caught.value).count("***") == 2
+    assert not any(secret in str(caught.value) for secret in ("bob", "hush", "\n"))

@@ -1,40 +1,108 @@
-"""Named sources, each a stream of rows with a place to name; `pairs` turns rows into pairs.
+"""Sources of question-passage pairs: each kind reads its rows, with a place to name when one is wrong.
 
-A new kind of source is one function that yields rows, and one entry. Memory does not grow with a source,
-but for SQuAD's JSON, which is one value.
+A new kind of source is one function that yields rows and one entry in `READERS`. Memory does not grow with a
+source, except for SQuAD's JSON, which is one value. Public corpora have names, which `presets.yaml` lists.
 """
 
 import dataclasses
-import hashlib
-import json
+import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
-from hexapla import schema
+import yaml
+
 from hexapla.config_data import Source
-from hexapla.data.collect import cells, cutting, databases
-from hexapla.data.collect import rows as rows_
-from hexapla.data.collect.rows import Tally as Tally
-from hexapla.data.collect.rows import content_digest as content_digest
-from hexapla.data.collect.rows import pairs as pairs
-from hexapla.io import cache, hashing, readers, tables
+from hexapla.data.collect.rows import FORMAT
+from hexapla.io import hashing, readers
 from hexapla.io.readers import Row, Skip
-from hexapla.schema import SOURCE_LANGUAGE, UserError
-from hexapla.text import languages, sentences
+from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
+from hexapla.strict import hint
+from hexapla.text import sentences
 
-_TMX_PARTS = ("question", "passage", "answer")
+# --- presets -------------------------------------------------------------------------------------
 
 
-def rows(source: Source, sample: Path, skip: int = 0) -> Iterator[Row]:
-    """The source's rows but the first `skip`, as they are, each with the place to name when it is wrong.
+class Preset(NamedTuple):
+    """A public corpus; `presets.yaml` explains the fields."""
+
+    licence: str
+    note: str
+    hub: str = ""
+    config: str = ""
+    revision: str = ""
+    split: str = "train"
+    path: str = ""
+    columns: Mapping[str, str] = {}
+    where: Mapping[str, str] = {}
+    rows: int = 0
+    """Pairs of the split, roughly; 0 where the number is not known."""
+    megabytes: int = 0
+    languages: tuple[str, ...] = (SOURCE_LANGUAGE,)
+    loadable: bool = True
+
+
+@cache
+def load_presets() -> dict[str, Preset]:
+    """Return the public corpora by the names that `preset:` takes."""
+    entries: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text())
+    return {
+        name: Preset(**{**entry, "languages": tuple(entry.get("languages", (SOURCE_LANGUAGE,)))})
+        for name, entry in entries.items()
+    }
+
+
+def resolve_preset(source: Source) -> Source:
+    """Return the source itself, or, for a preset, the hub's dataset with the settings that the user added.
+
+    Raises:
+        UserError: the name is unknown, or its corpus can't be loaded; the message says what to do instead.
+    """
+    if not (name := source.preset):
+        return source
+    presets = load_presets()
+    if name not in presets:
+        raise UserError(f"collect.sources: preset '{name}' is unknown; {hint(name, presets)}")
+    preset = presets[name]
+    if not preset.loadable:
+        raise UserError(f"collect.sources: preset '{name}' can't be loaded: {preset.note}")
+    if not preset.revision:
+        raise UserError(
+            f"collect.sources: no commit is known of preset '{name}'; take kind 'hub' with dataset "
+            f"{preset.hub} and a `revision` of https://huggingface.co/datasets/{preset.hub}/commits/main"
+        )
+    split = source.split if source.split != "train" else preset.split
+    return dataclasses.replace(
+        source,
+        kind="hub",
+        preset="",
+        name=source.title,
+        dataset=preset.hub,
+        config=source.config or preset.config,
+        revision=preset.revision,
+        split=split,
+        path=preset.path.replace("{split}", split),
+        columns={**preset.columns, **source.columns},
+        where={**preset.where, **source.where},
+        languages=source.languages or (() if preset.languages == (SOURCE_LANGUAGE,) else preset.languages),
+    )
+
+
+# --- any source ----------------------------------------------------------------------------------
+
+
+def read_rows(source: Source, sample: Path, skip: int = 0) -> Iterator[Row]:
+    """Yield the source's raw rows after the first `skip`, each with the place to name when it is wrong.
 
     Args:
-        source: one with a kind; `corpora.resolve` makes one of a preset.
+        source: one with a kind; `resolve_preset` makes one from a preset.
         sample: the folder of the shipped sample.
-        skip: rows to pass over, as cheaply as the source allows.
+        skip: the number of rows to pass over, as cheaply as the source allows.
 
     Raises:
         UserError: nothing is there, or it can't be read; the message names file and row.
@@ -43,9 +111,9 @@ def rows(source: Source, sample: Path, skip: int = 0) -> Iterator[Row]:
 
 
 def fingerprint(source: Source, sample: Path) -> str | None:
-    """The same as long as the source gives the same pairs, 64 hex digits; None when that can't be known.
+    """Return a hash (64 hex digits) that changes when the source may give other pairs; None if nobody can tell.
 
-    Databases may change at any time, and so may a branch or a tag of the hub: only a commit stays.
+    Databases may change at any time, and so may a branch or a tag on the hub: only a commit stays.
     """
     if source.kind == "sql":
         return None
@@ -56,7 +124,7 @@ def fingerprint(source: Source, sample: Path) -> str | None:
     elif source.kind == "hub":
         content = hashing.sha256(Path(source.dataset).expanduser())
     else:
-        paths = [_sample_file(sample)] if source.kind == "sample" else files(source.path)
+        paths = [_sample_file(sample)] if source.kind == "sample" else find_files(source.path)
         for path in paths:
             if not path.is_file():
                 raise UserError(f"{path}: not found")
@@ -64,35 +132,32 @@ def fingerprint(source: Source, sample: Path) -> str | None:
     settings = dataclasses.asdict(source)
     if source.kind != "hub":
         del settings["path"]  # the same files may lie elsewhere
-    settings |= {"name": source.title, "content": content, "code": _code()}
+    settings |= {"name": source.title, "content": content, "format": FORMAT}
+    settings["unicode"] = unicodedata.unidata_version
     if source.cut_passages:
         settings["sentences"] = sentences.identity()
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hashing.key(settings)
 
 
-def _code() -> str:
-    """What rows become depends on it: other code makes all old that was kept of them."""
-    own = sys.modules[__name__]
-    modules = (own, rows_, cells, cutting, languages, readers, sentences, tables, schema, cache)
-    return cache.code(*modules)
-
-
-def files(path: str) -> list[Path]:
-    """One file, or all that a glob pattern matches, in order of name; UserError when those are none."""
-    one = Path(path).expanduser()
-    if one.is_dir():
+def find_files(path: str) -> list[Path]:
+    """Return one file, or all that a glob pattern matches, in order of name; raise UserError if there are none."""
+    file = Path(path).expanduser()
+    if file.is_dir():
         raise UserError(f"{path}: is a folder; name a file, or a pattern such as {path.rstrip('/')}/*.jsonl")
-    if one.is_file() or not set(path) & set("*?["):
-        return [one]
-    anchor = Path(one.anchor)
-    found = sorted(file for file in anchor.glob(str(one.relative_to(anchor))) if file.is_file())
-    if not found:
+    if file.is_file() or not set(path) & set("*?["):
+        return [file]
+    anchor = Path(file.anchor)
+    matches = sorted(match for match in anchor.glob(str(file.relative_to(anchor))) if match.is_file())
+    if not matches:
         raise UserError(f"{path}: no file matches this pattern")
-    return found
+    return matches
 
 
-def _sample_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - all kinds' signature
-    """The English column of a parallel sample, `<folder>/pairs/en.jsonl`."""
+# --- the sample, files, the hub ------------------------------------------------------------------
+
+
+def _read_sample(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - every kind has this signature
+    """Yield the English rows of a parallel sample, `<folder>/pairs/en.jsonl`."""
     return readers.read_rows(_sample_file(sample), "jsonl", Skip(skip))
 
 
@@ -100,27 +165,27 @@ def _sample_file(sample: Path) -> Path:
     return sample / "pairs" / f"{SOURCE_LANGUAGE}.jsonl"
 
 
-def _file_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+def _read_files(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
     left = Skip(skip)
-    for file in files(source.path):
+    for file in find_files(source.path):
         kind = readers.format_of(file) if source.format == "auto" else source.format
         if kind == "squad" and source.columns:
             raise UserError(f"{file}: SQuAD's JSON has its own names; leave `columns` out for it")
         yield from readers.read_rows(file, kind, left)
 
 
-def _hub_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
-    """Streamed from a dataset of the hub, or from a local folder in the hub's layout.
+def _read_hub(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+    """Stream a dataset of the hub, or a local folder in the hub's layout.
 
-    No code of the dataset's is run: `datasets` 4 and later reads data files only. `path` names those to
-    read, where the dataset does not say it itself.
+    No code of the dataset runs, because `datasets` 4 and later reads data files only. `path` names the files to
+    read where the dataset does not say so itself.
     """
     dataset = source.dataset
     if _is_folder(dataset):
         dataset = str(Path(dataset).expanduser())
         if not Path(dataset).is_dir():
             raise UserError(f"dataset '{source.dataset}': no such folder")
-    import datasets  # takes seconds; only this source needs it
+    import datasets
 
     try:
         stream = datasets.load_dataset(
@@ -133,7 +198,7 @@ def _hub_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa
         )
         for number, row in enumerate(stream.skip(skip) if skip else stream, skip + 1):
             yield f"{source.dataset} ({source.split}), row {number}", row
-    # Whatever a network, a hub and a dozen readers may raise; nothing of ours runs in this block.
+    # A network, a hub and a dozen file readers may raise anything; none of our own code runs in this block.
     except Exception as error:
         why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
         raise UserError(
@@ -146,39 +211,41 @@ def _is_folder(dataset: str) -> bool:
     return dataset.startswith((".", "/", "~"))
 
 
-def _sql_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
-    return islice(databases.read(source.url, source.query, source.title), skip, None)
+# --- translation memories ------------------------------------------------------------------------
+
+_TMX_PARTS = ("question", "passage", "answer")
 
 
-def _tmx_rows(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
-    """A row a language, English first, of a TMX file whose units are named for what they are of a pair.
+def _read_tmx(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+    """Yield a row a language, English first, from TMX files whose units are named after the parts of a pair.
 
-    `tuid` is `<id>/question`, `<id>/passage` or, where there is one, `<id>/answer`; the units of an id
-    stand side by side.
+    `tuid` is `<id>/question`, `<id>/passage` or, where there is one, `<id>/answer`; the units of an id follow
+    one another.
     """
-    return islice(_tmx_all(source.path), skip, None)
+    return islice(_read_all_tmx(source.path), skip, None)
 
 
-def _tmx_all(path: str) -> Iterator[Row]:
-    for file in files(path):
-        for own, units in groupby(map(_tmx_part, readers.read_units(file)), key=lambda unit: unit[1]):
-            held: dict[str, dict[str, str]] = {}
+def _read_all_tmx(path: str) -> Iterator[Row]:
+    for file in find_files(path):
+        for own, units in groupby(map(_parse_unit, readers.read_units(file)), key=lambda unit: unit[1]):
+            rows: dict[str, dict[str, str]] = {}
             where = str(file)
             for place, _, part, texts in units:
                 where = place
                 for lang, text in texts.items():
-                    held.setdefault(lang, {})[part] = text
-            whole = [lang for lang, row in held.items() if row.keys() >= {"question", "passage"}]
-            if SOURCE_LANGUAGE not in whole:
+                    rows.setdefault(lang, {})[part] = text
+            complete = [lang for lang, row in rows.items() if row.keys() >= {"question", "passage"}]
+            if SOURCE_LANGUAGE not in complete:
                 raise UserError(
                     f"{where}: '{own}' has no English question and passage side by side; bring the units of "
                     "an id together"
                 )
-            for lang in sorted(whole, key=lambda lang: lang != SOURCE_LANGUAGE):
-                yield where, {"id": own, "lang": lang, "answer": "", **held[lang]}
+            for lang in sorted(complete, key=lambda lang: lang != SOURCE_LANGUAGE):
+                yield where, {"id": own, "lang": lang, "answer": "", **rows[lang]}
 
 
-def _tmx_part(unit: tuple[str, str, dict[str, str]]) -> tuple[str, str, str, dict[str, str]]:
+def _parse_unit(unit: tuple[str, str, dict[str, str]]) -> tuple[str, str, str, dict[str, str]]:
+    """Return a unit's place, its pair's id, its part of the pair, and its texts by language."""
     where, name, texts = unit
     own, _, part = name.rpartition("/")
     if not own or part not in _TMX_PARTS:
@@ -186,10 +253,100 @@ def _tmx_part(unit: tuple[str, str, dict[str, str]]) -> tuple[str, str, str, dic
     return where, own, part, texts
 
 
+# --- databases (the only code that knows SQLAlchemy) ---------------------------------------------
+
+_FETCHED_ROWS = 1000
+_PACKAGES = {
+    "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]",
+}  # fmt: skip
+"""Packages of drivers whose module has another name."""
+
+
+def _read_sql(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+    return islice(read_database(source.url, source.query, source.title), skip, None)
+
+
+def read_database(url: str, query: str, name: str) -> Iterator[Row]:
+    """Yield the rows of a SELECT or of a named table, streamed where the driver can.
+
+    Without ORDER BY, a database may give them in another order each time. A password belongs in the environment:
+    `${NAME}` in the URL is replaced by that variable, and messages never show user name or password. `name` is
+    the source's, for messages.
+
+    Raises:
+        UserError: a variable or the driver is missing, the database can't be reached, or it rejects the query.
+    """
+    import sqlalchemy as sa
+
+    try:
+        address = sa.make_url(fill_variables(url, name))
+    except (sa.exc.ArgumentError, ValueError):  # ValueError where the port is no number
+        form = "dialect+driver://user:${PASSWORD}@host/database"
+        raise UserError(f"source '{name}': url: not of the form {form}") from None
+    where = f"source '{name}' ({address.get_backend_name()}://{address.host or ''}/{address.database or ''})"
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
+        raise UserError(f"{where}: no such file")  # SQLite would make an empty one
+    try:
+        with _create_engine(address, where).connect() as connection:
+            # Without `no_parameters`, a percent sign in the query would be one.
+            options = {"yield_per": _FETCHED_ROWS, "no_parameters": True}
+            result = connection.execution_options(**options).exec_driver_sql(
+                _select(query, connection.dialect.identifier_preparer.quote, where)
+            )
+            names = list(result.keys())
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise UserError(f"{where}: two columns are called '{twice}'; name one with AS")
+            for number, row in enumerate(result, 1):
+                yield f"{where}, row {number}", dict(zip(names, row, strict=True))
+    except sa.exc.SQLAlchemyError as error:
+        raise UserError(f"{where}: {_hide_login(error, address)}; check `url` and `query`") from None
+
+
+def fill_variables(url: str, name: str) -> str:
+    """Replace each `${NAME}` by that environment variable, quoted; raise UserError where it is not set."""
+
+    def get_value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UserError(f"source '{name}': the environment has no {match[1]}; `export {match[1]}=...`")
+        return quote(os.environ[match[1]], safe="")
+
+    return re.sub(r"\$\{(\w+)\}", get_value, url)
+
+
+def _create_engine(address: Any, where: str) -> Any:
+    import sqlalchemy as sa
+
+    try:
+        return sa.create_engine(address, poolclass=sa.pool.NullPool, hide_parameters=True)
+    except sa.exc.NoSuchModuleError:
+        raise UserError(f"{where}: SQLAlchemy knows no '{address.drivername}'") from None
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get(error.name or "", error.name)
+        raise UserError(f"{where}: the driver is missing; `pip install {package}`") from None
+
+
+def _select(query: str, quote_name: Any, where: str) -> str:
+    if re.fullmatch(r"[\w.]+", query.strip()):
+        return f"SELECT * FROM {'.'.join(map(quote_name, query.strip().split('.')))}"  # noqa: S608 - quoted
+    if not re.match(r"\s*(SELECT|WITH)\b", query, re.IGNORECASE):
+        raise UserError(f"{where}: `query` wants a SELECT, or a table's name")
+    return query
+
+
+def _hide_login(error: Exception, address: Any) -> str:
+    """Return the error's first line without the user name and the password that some drivers repeat."""
+    line = first_line(getattr(error, "orig", None) or error)
+    if address.password:
+        line = line.replace(address.password, "***")
+    if address.username:
+        line = re.sub(rf"(?<!\w){re.escape(address.username)}(?!\w)", "***", line)
+    return line
+
+
 READERS: dict[str, Callable[[Source, Path, int], Iterator[Row]]] = {
-    "sample": _sample_rows,
-    "files": _file_rows,
-    "hub": _hub_rows,
-    "sql": _sql_rows,
-    "tmx": _tmx_rows,
+    "sample": _read_sample,
+    "files": _read_files,
+    "hub": _read_hub,
+    "sql": _read_sql,
+    "tmx": _read_tmx,
 }
