@@ -33,12 +33,9 @@ GRAPH = grimp.build_graph("hexapla")
 
 
 def function_of(command):
-    """The stage's module, function and arguments, whether it is launched or simply run."""
+    """The stage's module, function and arguments."""
     words = shlex.split(command)
     words = words[words.index("-m") + 1 :]
-    if words[0] == "hexapla.parallel.launch":
-        assert (ROOT / "configs" / "accelerate" / f"{words[1]}.yaml").is_file()
-        words = words[2:]
     program, group, name, *arguments = words
     assert (program, group) == ("hexapla", "stage")
     module = f"hexapla.pipeline.{name}"

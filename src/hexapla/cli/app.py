@@ -39,6 +39,8 @@ STAGES = {
     "evaluate": "Evaluate one model on every configured benchmark.",
     "report": "Write the report about all models.",
 }
+_DISTRIBUTED = {"train", "evaluate"}
+"""Stages that run in as many processes as `launch` in `params.yaml` says."""
 _IN_PIPELINE = {"gate"}
 """Commands that run a function of `pipeline`, whether or not they are stages."""
 
@@ -137,6 +139,13 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
 
     def run(params: Path | None = None, **options: Any) -> None:
         settings = config.load(params) if params else None
+        if settings and function.__name__ in _DISTRIBUTED:
+            from hexapla.parallel.launch import launch
+
+            # No result depends on it, so it is no parameter of the stage.
+            status = launch(settings.launch, "hexapla", sys.argv[1:])
+            if status is not None:
+                raise typer.Exit(status)
         function(**{name: getattr(settings, name) for name in wanted}, **options)
 
     if wanted:
