@@ -6,8 +6,8 @@ import pytest
 from rich.cells import cell_len
 
 from hexapla.config_data import Validate
-from hexapla.data.validate import quarantine
-from hexapla.data.validate.quarantine import Wanted
+from hexapla.data.validate import rejected
+from hexapla.data.validate.rejected import RowFilter
 from hexapla.io import tables as parquet
 from hexapla.schema import QUALITY_COLUMNS, Pair, Quality, UserError
 
@@ -170,11 +170,11 @@ def test_kept_rows_nearest_to_a_bound_come_first_by_the_bounds_of_their_language
     rows.append(row(5, lang="zh", quality=Quality(cosine=0.705)))
     kept = written(rows, "kept.parquet", (*QUALITY_COLUMNS, "reasons", "match"))
     validate = Validate(min_cosine=0.5, languages={"zh": {"min_cosine": 0.7}})
-    found = quarantine.nearest(kept, pairs, Wanted(), 3, "cosine", validate)
-    assert [entry.row["id"] for entry in found.entries] == ["s/5", "s/0", "s/4"]
-    assert [entry.distance for entry in found.entries] == pytest.approx([0.005, 0.01, 0.05])
+    found = rejected.list_borderline(kept, pairs, RowFilter(), 3, "cosine", validate)
+    assert [entry.row["id"] for entry in found.rows] == ["s/5", "s/0", "s/4"]
+    assert [entry.distance for entry in found.rows] == pytest.approx([0.005, 0.01, 0.05])
     assert found.total == 5, "a row without the measure stands at no bound"
-    assert [entry.english["question"] for entry in found.entries] == [
+    assert [entry.english["question"] for entry in found.rows] == [
         "Question 5?", "Question 0?", "Question 4?",
     ]  # fmt: skip
 
@@ -186,8 +186,8 @@ def test_both_bounds_of_the_length_ratio_count_and_ties_go_to_the_earlier_row(ta
     kept = written(rows, "kept.parquet", (*QUALITY_COLUMNS, "reasons", "match"))
     validate = Validate(min_length_ratio=0.25, max_length_ratio=3.0)
     for limit, ids in ((1, ["s/2"]), (2, ["s/2", "s/1"]), (9, ["s/2", "s/1", "s/3", "s/0"])):
-        found = quarantine.nearest(kept, pairs, Wanted(), limit, "length_ratio", validate)
-        assert [entry.row["id"] for entry in found.entries] == ids
+        found = rejected.list_borderline(kept, pairs, RowFilter(), limit, "length_ratio", validate)
+        assert [entry.row["id"] for entry in found.rows] == ids
 
 
 def test_borderline_is_a_command_and_an_old_table_is_refused(tables, hexapla, tmp_path):
@@ -208,10 +208,10 @@ def test_english_is_read_no_further_than_needed(tables, monkeypatch):
     pairs, written = tables
     (pairs / "00-en-00-s-00001.parquet").write_bytes(b"broken")
     path = written(REJECTED[:2])
-    found = quarantine.rejected(path, pairs, Wanted(), 10)
-    assert [entry.english["id"] for entry in found.entries] == ["s/0", "s/1"]
+    found = rejected.list_rejected(path, pairs, RowFilter(), 10)
+    assert [entry.english["id"] for entry in found.rows] == ["s/0", "s/1"]
     with pytest.raises(UserError, match=r"00001\.parquet: not a readable Parquet file"):
-        quarantine.rejected(written(REJECTED), pairs, Wanted(), 10)
+        rejected.list_rejected(written(REJECTED), pairs, RowFilter(), 10)
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--lang", "th"), ("--source", "nope")])

@@ -9,7 +9,7 @@ import typer
 
 from hexapla import config
 from hexapla.cli import terminal
-from hexapla.data.validate.quarantine import Entry, Wanted, nearest, rejected
+from hexapla.data.validate.rejected import InspectedRow, RowFilter, list_borderline, list_rejected
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 
 _LABEL = 10
@@ -48,20 +48,20 @@ def inspect(
     """
     if borderline and check:
         raise UserError("--check: rows at a bound passed every check; give one of --check and --borderline")
-    wanted = Wanted(check, lang, source)
+    wanted = RowFilter(check, lang, source)
     if borderline:
-        found = nearest(kept, pairs, wanted, limit, borderline, config.load(params).validate)
+        found = list_borderline(kept, pairs, wanted, limit, borderline, config.load(params).validate)
     else:
-        found = rejected(quarantine, pairs, wanted, limit)
+        found = list_rejected(quarantine, pairs, wanted, limit)
     columns = shutil.get_terminal_size().columns
-    for entry in found.entries:
+    for entry in found.rows:
         print("\n".join(_format_entry(entry, columns, lines)), end="\n\n")
     kind = f"kept rows, by distance of {borderline}" if borderline else "rejected rows"
     filters = ", ".join(terminal.escape(value) for value in wanted if value)
-    print(f"{len(found.entries):,} of {found.total:,} {kind}{f' ({filters})' if filters else ''}")
+    print(f"{len(found.rows):,} of {found.total:,} {kind}{f' ({filters})' if filters else ''}")
 
 
-def _format_entry(entry: Entry, columns: int, lines: int) -> list[str]:
+def _format_entry(entry: InspectedRow, columns: int, lines: int) -> list[str]:
     row, english = entry.row, entry.english
     title = " · ".join(terminal.escape(str(row[name] or "–")) for name in ("lang", "id", "engine"))
     shown = [f"── {title}"]

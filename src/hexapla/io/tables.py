@@ -1,6 +1,7 @@
 """Tables on the disk: the parallel table, a file or a folder of parts, and columns of one file."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,15 +43,46 @@ def write_pairs(path: Path, pairs: Iterable[tuple[Any, ...]], extra: Sequence[st
         pairs: the rows; with `extra`, tuples that carry these further columns at their end.
         extra: names of further columns: `records.QUALITY_COLUMNS`, or others, which hold text.
     """
-    names = (*PAIR_COLUMNS, *extra)
-    schema = pa.schema([(name, _TYPES.get(name, _TEXT)) for name in names])
+    schema = _pair_schema(extra)
+    return _write_groups(path, schema, map(partial(_to_batch, schema), _groups(pairs, _ROW_GROUP)))
+
+
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch], extra: Sequence[str] = ()) -> int:
+    """Write what `write_pairs` writes, byte for byte, from record batches of any size with these columns."""
+    schema = _pair_schema(extra)
+    return _write_groups(path, schema, _regroup(batches, schema))
+
+
+def _pair_schema(extra: Sequence[str]) -> pa.Schema:
+    return pa.schema([(name, _TYPES.get(name, _TEXT)) for name in (*PAIR_COLUMNS, *extra)])
+
+
+def _write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.RecordBatch]) -> int:
     count = 0
     with cache.atomic_file(path) as scratch, pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
-        for group in _groups(pairs, _ROW_GROUP):
-            columns = map(pa.array, zip(*group, strict=True), schema.types)
-            writer.write_batch(pa.record_batch(list(columns), schema=schema))
-            count += len(group)
+        for group in groups:
+            writer.write_batch(group)
+            count += group.num_rows
     return count
+
+
+def _to_batch(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = map(pa.array, zip(*rows, strict=True), schema.types)
+    return pa.record_batch(list(columns), schema=schema)
+
+
+def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of the batches as batches of `_ROW_GROUP` rows, the last of what is left."""
+    waiting = schema.empty_table()
+    for batch in batches:
+        waiting = pa.concat_tables(
+            [waiting, pa.Table.from_batches([batch]).select(schema.names).cast(schema)]
+        )
+        while waiting.num_rows >= _ROW_GROUP:
+            yield waiting.slice(0, _ROW_GROUP).combine_chunks().to_batches()[0]
+            waiting = waiting.slice(_ROW_GROUP)
+    if waiting.num_rows:
+        yield waiting.combine_chunks().to_batches()[0]
 
 
 def write_parts(
@@ -152,6 +184,48 @@ def stream_batches(path: Path) -> Iterator[pa.RecordBatch]:
                 yield from parquet.iter_batches(_ROW_GROUP)
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from None
+
+
+def filter_batches(
+    path: Path,
+    keep: np.ndarray,
+    negatives: Ragged | None = None,
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Read the chosen rows of a table, some thousand at a time, without turning them into Python objects.
+
+    Args:
+        path: a file or a folder.
+        keep: bool [rows]: which rows to read.
+        negatives: bool values for all negatives of all rows: which of them to read; none of a null list.
+        more: further columns of text, with a value for each chosen row.
+
+    Raises:
+        UserError: as `schema`.
+    """
+    at = chosen = first = 0
+    for batch in stream_batches(path):
+        mask = keep[at : at + batch.num_rows]
+        rows = int(mask.sum())
+        found = batch.filter(pa.array(mask))
+        if negatives is not None:
+            lengths = negatives.lengths[at : at + batch.num_rows]
+            values = negatives.values[first : first + int(lengths.sum())]
+            first += len(values)
+            lists = _filter_lists(found["negatives"], values[np.repeat(mask, lengths)], lengths[mask])
+            found = found.set_column(found.schema.get_field_index("negatives"), "negatives", lists)
+        for name, texts in (more or {}).items():
+            found = found.append_column(name, pa.array(texts[chosen : chosen + rows], _TEXT))
+        at, chosen = at + batch.num_rows, chosen + rows
+        if rows:
+            yield found
+
+
+def _filter_lists(lists: pa.ListArray, keep: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
+    """Keep some values of lists with these lengths; a null list becomes an empty one."""
+    kept_before = np.concatenate([[0], np.cumsum(keep)])
+    offsets = kept_before[np.concatenate([[0], np.cumsum(lengths)])]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), lists.flatten().filter(pa.array(keep)))
 
 
 def stream_pairs(path: Path) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Keep the rows that meet every expectation; put the others aside with their reasons."""
+"""Keep the rows that meet every rule; put the others aside with the reasons against them."""
 
 import logging
 import shutil
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from hexapla.config import Benchmark
 from hexapla.config_data import Executor, Validate
-from hexapla.data.validate import checks, rounds
-from hexapla.data.validate.contamination import counts, gather
-from hexapla.data.validate.rounds import Part, Related
-from hexapla.data.validate.tally import Tally
-from hexapla.data.validate.tally import summary as summarise
+from hexapla.data.validate import contamination as benchmark_texts
+from hexapla.data.validate import passes
+from hexapla.data.validate import summary as results
+from hexapla.data.validate.passes import RowRelations, TablePart
+from hexapla.data.validate.summary import ValidationTally
 from hexapla.io import cache, tables
 from hexapla.schema import PAIR_COLUMNS, QUALITY_COLUMNS, UserError
 
 _COLUMNS = (*PAIR_COLUMNS, *QUALITY_COLUMNS)
-_NEGATIVES = PAIR_COLUMNS.index("negatives")
 _LISTED = ("id", "lang", "column", "overlap", "benchmark", "benchmark_language", "benchmark_text")
 _log = logging.getLogger(__name__)
 
@@ -40,41 +40,42 @@ def validate(
     """Write the kept rows to `out`, part by part, and the rejected ones to `quarantine`.
 
     Texts that may not be negatives are dropped from the kept rows. `data` holds the benchmarks as `collect`
-    left them; `contamination` lists what of them stood in the table. When too few rows are kept, `out` is not
-    written, but all else is, so that one can see why.
+    left them; `contamination` lists their texts that occur in the table. `docs` is a folder for a page that
+    shows the summary. When too few rows are kept, `out` is not written, but everything else is, to show why.
     """
     tables.refuse_other(out)
-    files = _files(pairs)
-    texts = gather({entry.name: data / entry.name for entry in benchmarks})
-    parts = rounds.first_round(files, texts, validate, executor)
-    with cache.scratch_folder("validating") as room:
-        keys = rounds.keys(parts, room)
-        related = rounds.relate(keys, room)
-        kept = ~keys.failed & ~related.failed
-    tally = Tally()
-    rejected = _rejected(parts, related, kept, tally)
-    tables.write_pairs(quarantine, rejected, extra=[*QUALITY_COLUMNS, "reasons", "match"])
-    _warn_of_strangers(validate, tally)
-    checks.write_pages(docs, tally.pages)
-    cache.write_json(summary, summarise(tally, validate, counts(texts)))
-    cache.write_csv(contamination, _LISTED, _listed(parts))
+    files = _list_files(pairs)
+    texts = benchmark_texts.collect_texts({entry.name: data / entry.name for entry in benchmarks})
+    parts = passes.run_row_pass(files, texts, validate, executor)
+    with cache.scratch_folder("validating") as folder:
+        keys = passes.load_keys(parts, folder)
+        relations = passes.relate_rows(keys, folder)
+        kept = ~keys.failed & ~relations.failed
+    tally = ValidationTally()
+    rejected = _iter_rejected(parts, relations, kept, tally)
+    tables.write_batches(quarantine, rejected, extra=[*QUALITY_COLUMNS, "reasons", "match"])
+    _warn_of_unused_bounds(validate, tally)
+    tree = results.summarize(tally, validate, benchmark_texts.count_texts(texts))
+    cache.write_json(summary, tree)
+    results.write_page(docs, results.render_page(tree, tally))
+    cache.write_csv(contamination, _LISTED, _iter_matches(parts))
     if not kept.any() or kept.mean() < validate.min_kept:
-        shutil.rmtree(out, ignore_errors=True)  # an earlier run's, no part of the reports beside it
-        raise UserError(_too_few(tally, validate.min_kept, quarantine))
+        shutil.rmtree(out, ignore_errors=True)  # what an earlier run kept does not belong to this summary
+        raise UserError(_describe_too_few(tally, validate.min_kept, quarantine))
     with cache.atomic_folder(out) as folder:
         _write_kept(parts, kept, folder)
     _log.info("kept %s of %s rows", f"{kept.sum():,}", f"{len(kept):,}")
 
 
-def _warn_of_strangers(validate: Validate, tally: Tally) -> None:
-    """Bounds for a language or a source that no row has are a typing error, most likely."""
+def _warn_of_unused_bounds(validate: Validate, tally: ValidationTally) -> None:
+    """Warn of bounds for a language or a source that no row has, most likely a typing error."""
     for place, section in enumerate(("languages", "sources")):
         for name in sorted(set(getattr(validate, section)) - {group[place] for group in tally.rows}):
             _log.warning("validate.%s.%s: no row has it", section, name)
 
 
-def _files(pairs: Path) -> list[Path]:
-    """The table's parts; UserError unless they have the columns that `translate` writes, and rows."""
+def _list_files(pairs: Path) -> list[Path]:
+    """Return the table's parts; a UserError unless they have rows, and the columns that `translate` writes."""
     schema = tables.schema(pairs)
     if list(schema.names) != list(_COLUMNS):
         wrong = next((name for name in _COLUMNS if name not in schema.names), None)
@@ -82,7 +83,7 @@ def _files(pairs: Path) -> list[Path]:
             f"column '{wrong}' is missing" if wrong else f"its columns are not exactly {', '.join(_COLUMNS)}"
         )
         raise UserError(f"{pairs}: {why}; run `dvc repro`")
-    for name in PAIR_COLUMNS[:_NEGATIVES]:
+    for name in PAIR_COLUMNS[:-1]:
         if str(kind := schema.field(name).type) not in ("string", "large_string"):
             raise UserError(f"{pairs}: column '{name}' holds {kind}, wants text; run `dvc repro`")
     for name, wanted in tables.QUALITY_TYPES.items():
@@ -94,60 +95,51 @@ def _files(pairs: Path) -> list[Path]:
     return files
 
 
-def _rejected(parts: Sequence[Part], related: Related, kept: np.ndarray, tally: Tally) -> Iterator[Any]:
-    """The rows that are not kept, with reasons and match; the `tally` gets all that is to be told."""
-    for part, at, judged in rounds.each(parts):
+def _iter_rejected(
+    parts: Sequence[TablePart],
+    relations: RowRelations,
+    kept: Bool[np.ndarray, " rows"],
+    tally: ValidationTally,
+) -> Iterator[Any]:
+    """Yield the rows that are not kept, with reasons and matches, and add every part to the tally."""
+    for part, at, result in passes.iter_row_passes(parts):
         own = kept[at : at + part.rows]
-        groups, further = rounds.second_round(judged, related, at)
-        tally.add(groups, judged.columns["group"], own)
-        tally.add_negatives(judged.columns["faults"], own)
-        tally.add_hits(judged.hits)
+        groups, further = passes.run_table_pass(result, relations, at)
+        tally.add(groups, result.columns["group"], own)
+        tally.add_negatives(result.columns["faults"], own)
+        tally.add_matches(result.matches)
         if own.all():
             continue
         matches: dict[int, list[str]] = {}
-        for hit in judged.hits:
-            if hit.column != "negatives":
-                matches.setdefault(hit.row, []).append(str(hit))
-        for row, values in enumerate(_rows(part)):
-            if not own[row]:
-                first = judged.columns["reasons"][row]
-                reasons = "; ".join([*([first] if first else []), *further[row]])
-                yield *values, reasons, "; ".join(matches.get(row, ())) or None
+        for match in result.matches:
+            if match.column != "negatives":
+                matches.setdefault(match.row, []).append(str(match))
+        rows = np.flatnonzero(~own).tolist()
+        first = result.columns["reasons"]
+        reasons = ["; ".join([*([first[row]] if first[row] else []), *further[row]]) for row in rows]
+        found = ["; ".join(matches.get(row, ())) or None for row in rows]
+        yield from tables.filter_batches(part.file, ~own, more={"reasons": reasons, "match": found})
 
 
-def _rows(part: Part) -> Iterator[tuple[Any, ...]]:
-    for batch in tables.stream_batches(part.file):
-        yield from zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True)
-
-
-def _listed(parts: Sequence[Part]) -> Iterator[list[Any]]:
+def _iter_matches(parts: Sequence[TablePart]) -> Iterator[list[Any]]:
     for part in parts:
-        yield from ([getattr(hit, name) for name in _LISTED] for hit in rounds.hits(part))
+        yield from ([getattr(match, name) for name in _LISTED] for match in passes.load_matches(part))
 
 
-def _write_kept(parts: Sequence[Part], kept: np.ndarray, folder: Path) -> None:
-    for part, at, judged in rounds.each(parts):
+def _write_kept(parts: Sequence[TablePart], kept: Bool[np.ndarray, " rows"], folder: Path) -> None:
+    """Write the kept rows of each part, without texts that may not be negatives."""
+    for part, at, result in passes.iter_row_passes(parts):
         own = kept[at : at + part.rows]
         if own.any():
-            rows = _kept(part, own, judged.columns["faults"])
-            tables.write_pairs(folder / part.file.name, rows, extra=QUALITY_COLUMNS)
+            faults = result.columns["faults"]
+            good = tables.Ragged(faults.values == 0, faults.lengths)
+            batches = tables.filter_batches(part.file, own, negatives=good)
+            tables.write_batches(folder / part.file.name, batches, extra=QUALITY_COLUMNS)
 
 
-def _kept(part: Part, kept: np.ndarray, faults: tables.Ragged) -> Iterator[tuple[Any, ...]]:
-    """The part's rows that are kept, without what may not be a negative."""
-    ends = np.cumsum(faults.lengths)
-    good = faults.values == 0
-    for row, values in enumerate(_rows(part)):
-        if kept[row]:
-            own = good[ends[row] - faults.lengths[row] : ends[row]]
-            texts = values[_NEGATIVES] or ()
-            negatives = [text for text, so in zip(texts, own, strict=True) if so]
-            yield *values[:_NEGATIVES], negatives, *values[_NEGATIVES + 1 :]
-
-
-def _too_few(tally: Tally, min_kept: float, quarantine: Path) -> str:
+def _describe_too_few(tally: ValidationTally, min_kept: float, quarantine: Path) -> str:
     rows, kept = tally.rows.total(), tally.kept.total()
-    worst = sorted(tally.rejected.items(), key=lambda item: -item[1])
-    takes = ", ".join(f"{name} {count:,}" for name, count in worst if count)
+    ordered = sorted(tally.rejected.items(), key=lambda item: -item[1])
+    by_rule = ", ".join(f"{name} {count:,}" for name, count in ordered if count)
     wanted = f"validate.min_kept is {min_kept}" if kept else "nothing is left to train on"
-    return f"{quarantine}: kept {kept:,} of {rows:,} rows ({wanted}); mend what was rejected by: {takes}"
+    return f"{quarantine}: kept {kept:,} of {rows:,} rows ({wanted}); mend what was rejected by: {by_rule}"

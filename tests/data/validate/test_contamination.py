@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import LANGUAGES, ROOT, SAMPLE, sample
 from hexapla.benchmarks import lareqa
-from hexapla.data.validate.overlap import LEAST, LEAST_PART, WIDTH, Index
+from hexapla.data.validate.contamination import MIN_PASSAGE_SHINGLES, MIN_QUESTION_SHINGLES, WIDTH, NgramIndex
 from hexapla.text.normalize import normalize_text, normalize_texts
 
 SHARED = ROOT.parent / "shared"
@@ -27,7 +27,7 @@ def plain(text, known, kinds):
     """The overlap of two texts, None when they are too short for a near match."""
     one, other = shingles(text), shingles(known)
     asked = kinds.count("question")
-    if min(len(one), len(other)) < (LEAST if asked == 2 else LEAST_PART):
+    if min(len(one), len(other)) < (MIN_QUESTION_SHINGLES if asked == 2 else MIN_PASSAGE_SHINGLES):
         return None
     shared = len(one & other)
     if asked == 2:
@@ -47,7 +47,7 @@ texts = st.lists(st.tuples(st.lists(piece, max_size=6).map("".join), kind), min_
 @given(texts, texts, st.sampled_from([0.5, 0.8, 0.95]))
 def test_what_is_found_is_near_by_the_plain_definition(known, looked, least):
     """Of long texts, the other way round too: of short ones the sample that is indexed may miss some."""
-    index = Index([text for text, _ in known], [kind for _, kind in known], least)
+    index = NgramIndex([text for text, _ in known], [kind for _, kind in known], least)
     for text, own in looked:
         found = {match.known: match for match in index.find([text], own)}
         for number, (other, kind) in enumerate(known):
@@ -67,7 +67,7 @@ def test_what_is_found_is_near_by_the_plain_definition(known, looked, least):
 @pytest.mark.parametrize("length", [60, 120])
 def test_a_piece_of_a_known_text_is_found_however_often_it_is_repeated(length, times):
     known = " ".join(f"word{i * i} and then" for i in range(40))
-    index = Index([normalize_text(known)], ["passage"], 0.8)
+    index = NgramIndex([normalize_text(known)], ["passage"], 0.8)
     text = normalize_text(known[200 : 200 + length] * times)
     assert [match.known for match in index.find([text], "passage")] == [0]
 
@@ -76,7 +76,7 @@ def test_texts_of_a_batch_do_not_mix():
     """Each is found as it is by itself, whoever its neighbours are."""
     rng = random.Random(3)
     words = [row["passage"] for row in sample("en")[:40]]
-    index = Index(normalize_texts(words), ["passage"] * len(words), 0.5)
+    index = NgramIndex(normalize_texts(words), ["passage"] * len(words), 0.5)
     looked = normalize_texts(
         [words[rng.randrange(40)][rng.randrange(30) :] if i % 3 else "" for i in range(60)]
     )
@@ -88,7 +88,7 @@ def test_texts_of_a_batch_do_not_mix():
 
 def test_a_bound_of_one_leaves_equal_texts_alone():
     text = normalize_text(sample("en")[0]["passage"])
-    index = Index([text, "short"], ["passage", "question"], 1.0)
+    index = NgramIndex([text, "short"], ["passage", "question"], 1.0)
     assert index.find([text + "more", text, "short"], "passage") == [(1, 0, 1.0, True), (2, 1, 1.0, True)]
 
 
@@ -105,13 +105,13 @@ def test_a_bound_of_one_leaves_equal_texts_alone():
     ],
 )
 def test_a_template_is_no_match(question, known):
-    index = Index([normalize_text(known)], ["question"], 0.8)
+    index = NgramIndex([normalize_text(known)], ["question"], 0.8)
     assert index.find([normalize_text(question)], "question") == []
 
 
 def test_a_question_that_stands_in_a_passage_is_found():
     known = "Which river flows through the old town of Heidelberg?"
-    index = Index([normalize_text(known)], ["question"], 0.8)
+    index = NgramIndex([normalize_text(known)], ["question"], 0.8)
     (match,) = index.find([normalize_text(f"FAQ. {known} The Neckar does.")], "passage")
     assert (match.overlap, match.equal) == (1.0, False)
     assert (
@@ -157,7 +157,7 @@ def known_texts(folder, languages):
         texts |= dict.fromkeys((text, "passage") for text in (context, *sentences))
     keys = normalize_texts([text for text, _ in texts])
     held = [(key, kind) for key, (_, kind) in zip(keys, texts, strict=True) if key]
-    return Index([key for key, _ in held], [kind for _, kind in held], 0.8), paragraphs
+    return NgramIndex([key for key, _ in held], [kind for _, kind in held], 0.8), paragraphs
 
 
 @pytest.fixture(scope="module")
