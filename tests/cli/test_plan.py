@@ -9,8 +9,8 @@ from huggingface_hub import constants
 
 from conftest import ROOT
 from hexapla import config, tracking
-from hexapla.cli import costs
-from hexapla.cli.planning import Item
+from hexapla.cli import plan
+from hexapla.cli.requirements import Item
 from hexapla.config import Replicas, Train
 from hexapla.data.collect.sources import Preset, load_presets
 from hexapla.io import tables
@@ -226,15 +226,17 @@ def test_rates_that_this_machine_measured_are_taken(planned):
 
 def test_models_that_are_not_trained_cost_nothing():
     train = Train(steps=10, batch_size=4)
-    trained = costs.training("hybrid", ("untuned", "monolingual"), Replicas((14, 15), ("hybrid",)), train)
+    trained = plan.count_training(
+        "hybrid", ("untuned", "monolingual"), Replicas((14, 15), ("hybrid",)), train
+    )
     assert trained == (4, 160)
-    assert costs.training("untuned", ("untuned",), Replicas(), train) == (0, 0)
+    assert plan.count_training("untuned", ("untuned",), Replicas(), train) == (0, 0)
 
 
 def test_disk_grows_with_languages_and_with_models():
     items = [Item("source", "s", "", megabytes=10.0, here=True), Item("source", "t", ""),
              Item("encoder", "encoder", "", megabytes=100.0, host="model")]  # fmt: skip
-    few, many = (costs.disk(items, languages, models) for languages, models in ((1, 1), (3, 2)))
+    few, many = (plan.estimate_disk(items, languages, models) for languages, models in ((1, 1), (3, 2)))
     assert few.downloads == many.downloads == 100
     assert few.unknown == ("t",)
     assert many.tables - few.tables == 2 * 10 * 5

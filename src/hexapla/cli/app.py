@@ -132,7 +132,7 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
     """Give a stage the option `--params`, whose file fills its sections; every other parameter is an option."""
     wanted = sections(function)
     flags = {
-        name: parameter.replace(annotation=Annotated[parameter.annotation, typer.Option()])
+        name: parameter.replace(annotation=_as_option(parameter.annotation))
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if name not in wanted
     }
@@ -156,6 +156,11 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
     run.__annotations__ = {name: parameter.annotation for name, parameter in flags.items()}
     run.__signature__ = inspect.Signature(list(flags.values()))  # type: ignore[attr-defined]
     return run
+
+
+def _as_option(kind: Any) -> Any:
+    """Mark a type as an option's; Typer would take a parameter without a default for an argument."""
+    return kind if typing.get_origin(kind) is Annotated else Annotated[kind, typer.Option()]
 
 
 # --- the program -----------------------------------------------------------------------------------

@@ -1,28 +1,128 @@
-"""A dry run: what the settings need, from where, what is here already, and what it would cost."""
+"""What a run needs, from where, what is here already, and what it would cost, without running it.
+
+Only a rate that was measured becomes hours.
+"""
 
 import dataclasses
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
-from tabulate import tabulate
+import typer
 
 from hexapla import tracking
-from hexapla.cli import costs, enquiry, planning
-from hexapla.cli.costs import TEXTS_PER_PAIR, Disk, Pairs, Training
-from hexapla.cli.planning import Item
+from hexapla.cli import requirements, terminal
+from hexapla.cli.requirements import Item
 from hexapla.config import BaselineName, Benchmark, Replicas, SamplerName, Train
 from hexapla.config_data import Collect, Translate
 from hexapla.data.translate import engines
+from hexapla.io import cache, tables
 from hexapla.schema import UserError
 from hexapla.text import languages
 
+TEXTS_PER_PAIR = 3
+"""Question, passage and answer; this is the most without negatives, since equal texts are translated once."""
+
+_log = logging.getLogger(__name__)
 _COMMIT = re.compile("[0-9a-f]{40}")
 _TITLES = {
     "Sources": ("source",),
     "Benchmarks": ("benchmark",),
     "Models": ("translation", "encoder", "cosine"),
 }
+
+
+# --- costs -----------------------------------------------------------------------------------
+
+
+class Pairs(NamedTuple):
+    """English pairs of the sources whose size is known, before duplicates are left out."""
+
+    english: int
+    lacking: Mapping[str, int]
+    """How many pairs each language lacks: those of sources that do not bring it themselves."""
+    unknown: tuple[str, ...]
+    """Sources whose size is not known before they are read."""
+
+
+def count_pairs(items: Sequence[Item], languages: Sequence[str]) -> Pairs:
+    """Count the English pairs, and those that each of the languages lacks."""
+    sources = [item for item in items if item.part == "source"]
+    lacking = {
+        lang: sum(item.pairs or 0 for item in sources if lang not in item.languages) for lang in languages
+    }
+    unknown = tuple(item.name for item in sources if item.pairs is None)
+    return Pairs(sum(item.pairs or 0 for item in sources), lacking, unknown)
+
+
+class Shards(NamedTuple):
+    """Earlier translations in the cache, whatever settings made them."""
+
+    texts: int
+    megabytes: float
+
+
+def count_shards() -> Shards:
+    """Count the texts by reading the files' ends alone; a file that can't be read is skipped."""
+    texts = size = 0
+    for file in sorted((cache.cache_root() / "translate").rglob("*.parquet")):
+        try:
+            texts += tables.count_rows(file)
+            size += file.stat().st_size
+        except (UserError, OSError):  # another run may be clearing it away
+            _log.debug("%s: passed over", file)
+    return Shards(texts, size / 1e6)
+
+
+class Training(NamedTuple):
+    """How many models are trained, and on how many pairs in total."""
+
+    models: int
+    pairs: int
+
+
+def count_training(sampler: str, baselines: Sequence[str], replicas: Replicas, train: Train) -> Training:
+    """Count the candidate, the baselines and the replicas, but not the untuned encoder."""
+    models = sum(name != "untuned" for name in (sampler, *baselines)) + len(replicas.names())
+    return Training(models, models * train.steps * train.batch_size)
+
+
+class Disk(NamedTuple):
+    """Megabytes of what has a known size."""
+
+    downloads: float
+    """What is not here yet."""
+    tables: float
+    models: float
+    unknown: tuple[str, ...]
+    """Items of unknown size, which are in none of these figures."""
+
+
+def estimate_disk(items: Sequence[Item], languages: int, models: int) -> Disk:
+    """Estimate the space from the sizes that sources and encoder have where they come from.
+
+    A translated text takes about the bytes of the English one. Each language is in the shards, in the
+    parallel and in the validated table, English in the raw one too; DVC's cache keeps the three tables once
+    more, unless it may link. A model is kept twice as well, and a checkpoint holds the weights and two
+    moments of each.
+    """
+    english = sum(
+        (item.megabytes or 0) * item.share / max(1, len(item.languages))
+        for item in items
+        if item.part == "source"
+    )
+    weights = sum(item.megabytes or 0 for item in items if item.part == "encoder")
+    return Disk(
+        downloads=sum(item.megabytes or 0 for item in items if item.host and not item.here),
+        tables=english * (2 * 3 + languages * (2 * 2 + 1)),
+        models=weights * (2 * models + 3),
+        unknown=tuple(item.name for item in items if item.megabytes is None),
+    )
+
+
+# --- the command ----------------------------------------------------------------------------------
 
 
 def plan(
@@ -35,28 +135,32 @@ def plan(
     train: Train,
     benchmarks: tuple[Benchmark, ...],
     *,
-    online: bool = False,
-    texts_per_second: float | None = None,
-    pairs_per_second: float | None = None,
-    sample: Path = Path("data/sample"),
+    online: Annotated[bool, typer.Option("--online", help="Ask the hub for sizes and commits.")] = False,
+    texts_per_second: Annotated[
+        float | None, typer.Option(help="Rate of translation on the device that is meant.")
+    ] = None,
+    pairs_per_second: Annotated[
+        float | None, typer.Option(help="Rate of training on the device that is meant.")
+    ] = None,
+    sample: Annotated[Path, typer.Option(help="The folder with the shipped data.")] = Path("data/sample"),
 ) -> None:
-    """Say what a run needs, from where, and what it would cost; fetch nothing. --params FILE plans another.
+    """Say what a run needs, from where, and what it would cost; fetch nothing.
 
-    Exit status 2 when something can't be had as it is written: a pin is missing, no such preset, file or
-    mirror; all of it stands in a list at the end. No connection is opened but with --online, which asks the
-    hub for sizes and commits. Hours come from the two rates, measured on the device that is meant, so with
-    those of one GPU they are GPU hours. By default they are those of the latest run of the same model that
-    MLflow on this machine knows (`texts_per_second`, `train/pairs_per_second`).
+    The exit status is 2 if something is not available as it is written: a missing pin, an unknown preset, a
+    missing file or mirror. A list at the end names all of it. Only `--online` opens connections.
+
+    Hours come from the two rates, so those of one GPU give GPU hours. By default they are those of the latest
+    run of the same model in MLflow on this machine (`texts_per_second`, `train/pairs_per_second`).
     """
     for flag, rate in (("--texts-per-second", texts_per_second), ("--pairs-per-second", pairs_per_second)):
         if rate is not None and not rate > 0:
             raise UserError(f"{flag}: must be above 0, got {rate:g}")
-    items = planning.items(collect, benchmarks, translate, encoder, sample)
-    items = enquiry.asked(items) if online else items
+    items = requirements.list_items(collect, benchmarks, translate, encoder, sample)
+    items = requirements.ask_hub(items) if online else items
     for title, parts in _TITLES.items():
         _show(title, [item for item in items if item.part in parts])
-    trained = costs.training(sampler, baselines, replicas, train)
-    pairs = costs.pairs(items, translate.languages)
+    trained = count_training(sampler, baselines, replicas, train)
+    pairs = count_pairs(items, translate.languages)
     items += _languages(translate, [lang for lang, count in pairs.lacking.items() if count], sample)
     print("\nWork")
     if texts_per_second is None:
@@ -65,7 +169,7 @@ def plan(
         pairs_per_second = tracking.measured("train/pairs_per_second", f"params.encoder = '{encoder}'")
     _translation(pairs, translate.engine, texts_per_second)
     _training(trained, pairs_per_second)
-    _disk(costs.disk(items, len(translate.languages), trained.models))
+    _disk(estimate_disk(items, len(translate.languages), trained.models))
     if problems := [item for item in items if item.problem]:
         print("\nMissing")
         for item in problems:
@@ -77,7 +181,7 @@ def plan(
 
 
 def _languages(translate: Translate, wanting: Sequence[str], sample: Path) -> list[Item]:
-    """What is wrong with the languages: a code, or an engine without them; models are not looked into."""
+    """List what is wrong with the languages: a code, or an engine that lacks them; models are not checked."""
     try:
         languages.check_languages(translate.languages, "translate.languages")
         if wanting and translate.engine in ("memory", "apertium"):
@@ -111,9 +215,9 @@ def _show(title: str, items: Sequence[Item]) -> None:
         ]
         for item in items
     ]
-    align = ["left"] * 4 + ["right"] * (len(header) - 5) + ["left"]
-    widths = [None, 48, None, 30] + [None] * (len(header) - 4)
-    print(f"\n{tabulate(rows, header, disable_numparse=True, colalign=align, maxcolwidths=widths)}")
+    print()
+    align = "llll" + "r" * (len(header) - 5) + "l"
+    terminal.print_table(header, rows, align, [None, 48, None, 30] + [None] * (len(header) - 4))
 
 
 def _number(value: float | None) -> str:
@@ -122,12 +226,14 @@ def _number(value: float | None) -> str:
 
 def _translation(pairs: Pairs, engine: str, rate: float | None) -> None:
     lacking = sum(pairs.lacking.values())
-    texts, shards = lacking * TEXTS_PER_PAIR, costs.shards()
+    texts, shards = lacking * TEXTS_PER_PAIR, count_shards()
     more = f"; more from {', '.join(pairs.unknown)}, of unknown size" if pairs.unknown else ""
     each = ", ".join(f"{lang} {count:,}" for lang, count in pairs.lacking.items())
     print(f"- English pairs, duplicates included: {pairs.english:,}{more}")
     print(f"- pairs to translate by {engine}: {lacking:,} ({each})")
-    print(f"- texts: at most {texts:,}, {TEXTS_PER_PAIR} a pair and negatives beside; equal ones count once")
+    print(
+        f"- texts: at most {texts:,}, {TEXTS_PER_PAIR} a pair, negatives not counted; equal ones count once"
+    )
     print(f"- texts in the cache, whatever settings made them: {shards.texts:,} ({shards.megabytes:,.0f} MB)")
     print(f"- translation: {_hours(texts, rate, '--texts-per-second')}")
 

@@ -1,12 +1,13 @@
-"""What a run needs and from where, told before anything is fetched: data, benchmarks, models.
+"""What a run needs and from where, before anything is fetched: data, benchmarks, models.
 
-Nothing here opens a connection; `enquiry` asks the hub for more.
+Only `ask_hub` opens a connection.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hexapla.benchmarks.origins import Origin, shown
 from hexapla.benchmarks.presets import PRESETS
@@ -20,7 +21,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class Known(NamedTuple):
-    """Of a model on the hub: roughly what is fetched, and under which licence it is."""
+    """A model on the hub: roughly what is fetched, and its licence."""
 
     megabytes: int
     licence: str
@@ -66,10 +67,10 @@ class Item(NamedTuple):
     """`dataset` or `model` for what is fetched from the hub, `url` from elsewhere; empty: nothing is."""
 
 
-def items(
+def list_items(
     collect: Collect, benchmarks: Sequence[Benchmark], translate: Translate, encoder: str, sample: Path
 ) -> list[Item]:
-    """All that the settings name, in the order of the stages; the folder `sample` is the shipped data."""
+    """List all that the settings name, in the order of the stages; the folder `sample` is the shipped data."""
     found = [_source(source, sample) for source in collect.sources]
     found += map(_benchmark, benchmarks)
     found += _translations(translate)
@@ -242,3 +243,41 @@ def _in_hub_cache(item: Item) -> bool:
     return (
         bool(item.revision) and (Path(constants.HF_HUB_CACHE) / folder / "snapshots" / item.revision).is_dir()
     )
+
+
+# --- the hub ---------------------------------------------------------------------------------
+
+_WEIGHTS = ("*.safetensors", "*.json", "*.model", "*.spm", "*.txt")
+
+
+def ask_hub(items: Sequence[Item]) -> list[Item]:
+    """Ask the hub for the items' sizes, and for the current commits of those whose revision may move."""
+    return [_ask_hub(item) if item.host in ("dataset", "model") else item for item in items]
+
+
+def _ask_hub(item: Item) -> Item:
+    from huggingface_hub import HfApi
+
+    try:
+        info: Any = HfApi().repo_info(
+            item.origin, repo_type=item.host, revision=item.revision or None, files_metadata=True
+        )
+    # A network and a hub may raise anything. Only its class is shown, as messages may quote signed addresses.
+    except Exception as error:
+        return item._replace(problem=f"{item.origin}@{item.revision}: the hub says {type(error).__name__}")
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    size = _sum_sizes(sizes, _WEIGHTS if item.host == "model" else ("*",)) / 1e6
+    # Of a data set that is the whole repository, of which a preset takes a part: its own figure is better.
+    item = item._replace(megabytes=size if item.host == "model" else item.megabytes or size)
+    if item.problem:
+        return item._replace(problem=f"{item.problem} (now {info.sha})")
+    if item.host == "model" and not _sum_sizes(sizes, ("*.safetensors",)):
+        return item._replace(
+            problem=f"{item.origin}@{item.revision}: holds no safetensors; see docs/scale.md"
+        )
+    return item
+
+
+def _sum_sizes(sizes: Mapping[str, int], patterns: Iterable[str]) -> int:
+    """Add up the bytes of the files whose name fits one of the patterns."""
+    return sum(size for name, size in sizes.items() if any(fnmatch(name, each) for each in patterns))

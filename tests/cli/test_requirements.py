@@ -7,9 +7,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from conftest import ROOT
 from hexapla import config
-from hexapla.cli import enquiry
+from hexapla.cli import requirements
 from hexapla.cli.plan import plan
-from hexapla.cli.planning import Item
+from hexapla.cli.requirements import Item
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 
@@ -46,7 +46,7 @@ def test_the_hub_is_asked_for_sizes_and_commits(hub):
         Item("source", "data", "own/data", "main", host="dataset", problem="own/data: 'main' may move"),
         Item("source", "local", "x", megabytes=1.0, here=True),
     ]
-    found = enquiry.asked(items)
+    found = requirements.ask_hub(items)
     assert [item.megabytes for item in found] == [pytest.approx(2.0005), pytest.approx(3.0), 1.0]
     assert [item.problem for item in found] == ["", f"own/data: 'main' may move (now {OTHER})", ""]
     assert calls == [("own/model", "model", COMMIT), ("own/data", "dataset", "main")]
@@ -56,14 +56,14 @@ def test_a_model_without_safetensors_and_an_unknown_id_are_listed_without_secret
     answers, _ = hub
     answers["own/pickled"] = Answer(**{"pytorch_model.bin": 5, "config.json": 1})
     items = [Item("translation", "a", name, COMMIT, host="model") for name in ("own/pickled", "own/gone")]
-    pickled, gone = enquiry.asked(items)
+    pickled, gone = requirements.ask_hub(items)
     assert "holds no safetensors" in pickled.problem
     assert gone.problem == f"own/gone@{COMMIT}: the hub says RepositoryNotFoundError"
 
 
 def test_offline_the_real_client_says_so(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    (item,) = enquiry.asked([Item("encoder", "encoder", "own/model", COMMIT, host="model")])
+    (item,) = requirements.ask_hub([Item("encoder", "encoder", "own/model", COMMIT, host="model")])
     assert item.problem == f"own/model@{COMMIT}: the hub says OfflineModeIsEnabled"
 
 
