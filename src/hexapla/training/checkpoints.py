@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hexapla.io import cache
 from hexapla.parallel import distributed
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 from hexapla.training.fsdp import placed_as, whole
 
 _KEPT = 2
@@ -140,9 +140,9 @@ class Checkpoints:
             with cache.atomic_file(path) as scratch:
                 save_file(dict(tensors), scratch, meta)
         except (SafetensorError, OSError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            reason = first_line(error)
             raise UserError(
-                f"{path}: can't be written ({reason[:160]}); make room and run the same command again, "
+                f"{path}: can't be written ({reason}); make room and run the same command again, "
                 "it goes on from the checkpoint before"
             ) from None
 

@@ -200,7 +200,7 @@ def _read_hub(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa
             yield f"{source.dataset} ({source.split}), row {number}", row
     # A network, a hub and a dozen file readers may raise anything; none of our own code runs in this block.
     except Exception as error:
-        why = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:200]}"
+        why = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
             f"dataset '{source.dataset}', split '{source.split}': can't be read ({why}); "
             "check dataset, config, revision, split and network"

@@ -14,7 +14,7 @@ from typing import Any
 from hexapla.data.translate.families import FAMILIES, Target, marked
 from hexapla.data.translate.memory import refuse_unsupported
 from hexapla.io import hashing
-from hexapla.schema import UserError
+from hexapla.schema import UserError, first_line
 
 _FILES = ("*.json", "*.safetensors", "*.model", "*.spm", "*.txt")
 """All that is loaded of a model."""
@@ -145,7 +145,7 @@ def loading(label: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        line = next(iter(str(error).splitlines()), "")[:200]
+        line = first_line(error)
         raise UserError(f"{label}: can't be loaded: {type(error).__name__}: {line}") from None
 
 
