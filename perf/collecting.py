@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from hexapla.config_data import Collect, Source
+from hexapla.config import Collect, FilesSource
 from hexapla.pipeline.collect import collect
 
 WORDS = 50_000
@@ -79,10 +79,10 @@ class Peak(threading.Thread):
 
 def measured(file: Path, threshold: float) -> dict[str, float]:
     """Seconds and MiB of the stage, in this process."""
-    sources = (Source(kind="files", path=str(file)),)
+    sources = (FilesSource(path=str(file)),)
     peak, began = Peak(), time.perf_counter()
     collect(
-        Collect(sources, threshold),
+        Collect(sources=sources, near_duplicates=threshold),
         (),
         sample=Path("data/sample"),
         out=file.parent / "pairs",

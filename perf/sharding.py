@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hexapla.config_data import Executor
+from hexapla.config import Executor
 from hexapla.io import hashing, tables
 from hexapla.parallel import executors
 from hexapla.parallel.executors import Task

@@ -22,8 +22,7 @@ from typing import Any
 
 import psutil
 
-from hexapla.config import Benchmark
-from hexapla.config_data import Executor, Validate
+from hexapla.config import Executor, FolderBenchmark, Validate
 from hexapla.io import cache, tables
 from hexapla.pipeline.validate import validate
 from hexapla.schema import QUALITY_COLUMNS
@@ -77,7 +76,7 @@ def one(folder: Path) -> None:
     quarantine, summary, docs, contamination = (folder / name for name in names)
     validate(
         Validate(),
-        (Benchmark("sample", path="benchmark"),),
+        (FolderBenchmark(name="sample", path="benchmark"),),
         Executor(),
         pairs=folder / "pairs",
         data=folder / "benchmarks",

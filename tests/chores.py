@@ -99,7 +99,7 @@ def alive(pid):
 
 def main(folder):
     """A program with two workers at long tasks, to be ended from outside."""
-    from hexapla.config_data import Executor
+    from hexapla.config import Executor
     from hexapla.parallel import executors
 
     tasks = [executors.Task(str(number), "", (folder, number), 1) for number in range(4)]

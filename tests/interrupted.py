@@ -18,7 +18,7 @@ from unittest import mock
 import numpy as np
 
 from hexapla import tracking
-from hexapla.config_data import Executor, Translate
+from hexapla.config import Executor, TranslateFromMemory
 from hexapla.data.translate import engines, pieces, ratings
 from hexapla.io import tables
 from hexapla.pipeline import translate as stage
@@ -96,7 +96,7 @@ def letters(log: Path) -> SimpleNamespace:
 
 def run(folder: Path) -> None:
     made = Slow(folder / "log")
-    settings = Translate(languages=("de", "es"), cosine="letters", shard_texts=3)
+    settings = TranslateFromMemory(languages=("de", "es"), cosine="letters", shard_texts=3)
     with (
         mock.patch.object(engines, "engine", return_value=made),
         mock.patch.object(engines, "check"),

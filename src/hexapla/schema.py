@@ -1,5 +1,7 @@
 """The tables' columns and the few types that everything else speaks in."""
 
+import difflib
+from collections.abc import Iterable
 from typing import NamedTuple
 
 SOURCE_LANGUAGE = "en"
@@ -71,3 +73,10 @@ def first_line(error: BaseException) -> str:
     Libraries write messages of many lines, where a `UserError` has one.
     """
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Suggest the closest known name for one that is not known, or list them all."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"

@@ -67,7 +67,7 @@ def test_the_two_slips_of_xquad_r_are_told_and_taken(caplog):
 def test_the_texts_are_sentences_or_sentences_in_their_context(tmp_path):
     written(tmp_path, PARAGRAPH)
     assert benchmarks.load(tmp_path).texts == PARAGRAPH["sentences"]
-    pairs = benchmarks.load(tmp_path, candidate_text="sentence_in_context").texts
+    pairs = benchmarks.load(tmp_path, passage_unit="sentence_in_context").texts
     assert pairs == [(sentence, PARAGRAPH["context"]) for sentence in PARAGRAPH["sentences"]]
 
 

@@ -34,7 +34,7 @@ def calls(monkeypatch):
 def test_sections_come_from_the_file_and_the_rest_are_options(hexapla, calls):
     assert hexapla("stage", "report", *PARAMS, "--out", "x")[0] == 0
     assert hexapla("stage", "report", *PARAMS, "--out", "x", "--online")[0] == 0
-    assert calls == [(13, Hybrid(0.5), Path("x"), online) for online in (False, True)]
+    assert calls == [(13, Hybrid(alpha=0.5), Path("x"), online) for online in (False, True)]
     assert app.sections(report.report) == ["seed", "hybrid"]
 
 

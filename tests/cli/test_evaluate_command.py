@@ -10,7 +10,7 @@ import yaml
 from test_evaluate import miracl
 
 from conftest import ROOT, SAMPLE
-from hexapla.config import Benchmark, Evaluate
+from hexapla.config import Evaluate
 from hexapla.evaluation import results
 from hexapla.pipeline.evaluate import evaluate as stage
 
@@ -42,7 +42,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
     assert re.search(r"^mAP multi +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[", out, re.MULTILINE)
     assert re.search(r"^de +0\.\d{3}", out, re.MULTILINE)
     stage(
-        (Benchmark(name="held-out", path="unused"),),
+        (FolderFolderFolderBenchmark(name="held-out", path="unused"),),
         Evaluate(centring=("none", "language")),
         model=tiny_folder, data=held_out.parent, out=tmp_path / "staged",
     )  # fmt: skip
@@ -58,7 +58,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
 def test_several_benchmarks_of_both_formats(hexapla, tiny_folder, held_out, tmp_path):
     judged = miracl(tmp_path / "judged")
     status, out, err = hexapla(
-        "evaluate", tiny_folder, "--benchmark", held_out, judged, "--candidate-text", "sentence"
+        "evaluate", tiny_folder, "--benchmark", held_out, judged, "--passage-unit", "sentence"
     )
     assert status == 0, err
     assert "nDCG@10" in out
@@ -73,7 +73,7 @@ def test_context_and_prompts_change_the_figures(hexapla, tiny_folder, held_out):
         return json.loads(Path("x/scores.json").read_text())["held-out"]["none"]
 
     plain = figures()
-    assert figures("--candidate-text", "sentence_in_context") != plain
+    assert figures("--passage-unit", "sentence_in_context") != plain
     assert figures("--query-prompt", "query: ") != plain
     assert figures() == plain
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.cells import cell_len
 
-from hexapla.config_data import Validate
+from hexapla.config import Validate
 from hexapla.data.validate import rejected
 from hexapla.data.validate.rejected import RowFilter
 from hexapla.io import tables as parquet

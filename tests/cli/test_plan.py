@@ -9,9 +9,10 @@ from huggingface_hub import constants
 
 from conftest import ROOT
 from hexapla import config, tracking
+from hexapla.benchmarks import registry
 from hexapla.cli import plan
 from hexapla.cli.requirements import Item
-from hexapla.config import Replicas, Train
+from hexapla.config import Replicas, Train, reading
 from hexapla.data.collect.sources import Preset, load_presets
 from hexapla.io import tables
 
@@ -71,9 +72,9 @@ def test_the_shipped_settings_need_nothing(hexapla):
 
 def test_the_papers_settings_load_and_have_every_key():
     loaded, tree = config.load(PAPER), yaml.safe_load(PAPER.read_text())
-    assert set(tree) == set(config.Params.__dataclass_fields__)
-    for section in ("translate", "validate", "train", "evaluate", "executor"):
-        assert set(tree[section]) == set(type(getattr(loaded, section)).__dataclass_fields__), section
+    assert set(tree) == set(reading.fields(config.Config))
+    for section in ("validate", "train", "evaluate", "executor"):
+        assert set(tree[section]) == set(reading.fields(type(getattr(loaded, section)))), section
     assert {*loaded.translate.languages, "en"} == {"en", "ar", "zh", "de", "es", "ru", "th", "tr", "hi"}
     assert (loaded.train.batch_size, loaded.train.learning_rate, loaded.hybrid.alpha) == (100, 3e-5, 0.5)
     assert [benchmark.name for benchmark in loaded.benchmarks] == ["xquad-r", "mlqa-r", "miracl"]
@@ -172,7 +173,7 @@ def test_what_lies_in_a_cache_is_here(planned, tmp_path, monkeypatch):
     assert "- to download: 7.0 GB" in out
     for name in ("datasets--own--big", "models--own--encoder"):
         (tmp_path / "hub" / name / "snapshots" / OTHER).mkdir(parents=True)
-    languages = config.Benchmark(preset="mlqa-r").origin.languages
+    languages = registry.origin(config.PresetBenchmark(preset="mlqa-r")).languages
     folder = tmp_path / "cache" / "benchmarks" / "mlqa-r-0123"
     folder.mkdir(parents=True)
     for lang in languages[:-1]:
@@ -181,7 +182,7 @@ def test_what_lies_in_a_cache_is_here(planned, tmp_path, monkeypatch):
     (folder / f"{languages[-1]}.json").touch()
     for name in ("datasets--own--big", "models--own--encoder"):
         (tmp_path / "hub" / name / "snapshots" / COMMIT).mkdir()
-    miracl = config.Benchmark(preset="miracl-yo").origin
+    miracl = registry.origin(config.PresetBenchmark(preset="miracl-yo"))
     (tmp_path / "hub" / "datasets--mteb--MIRACLRetrieval" / "snapshots" / miracl.revision).mkdir(parents=True)
     found, out = here()
     assert found == ["yes"] * 4
@@ -227,10 +228,10 @@ def test_rates_that_this_machine_measured_are_taken(planned):
 def test_models_that_are_not_trained_cost_nothing():
     train = Train(steps=10, batch_size=4)
     trained = plan.count_training(
-        "hybrid", ("untuned", "monolingual"), Replicas((14, 15), ("hybrid",)), train
+        "hybrid", ("untuned", "monolingual"), Replicas(seeds=(14, 15), samplers=("hybrid",)), train
     )
     assert trained == (4, 160)
-    assert plan.count_training("untuned", ("untuned",), Replicas(), train) == (0, 0)
+    assert plan.count_training("untuned", ("untuned",), Replicas(samplers=()), train) == (0, 0)
 
 
 def test_disk_grows_with_languages_and_with_models():

@@ -3,6 +3,8 @@ import socket
 
 import pytest
 from huggingface_hub import errors
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hexapla.io import download
 from hexapla.schema import UserError
@@ -147,3 +149,17 @@ def test_offline_the_real_hub_client_says_so(tmp_path, monkeypatch):
         UserError, match=r"\(not in the local cache; the hub can't be reached, or HF_HUB_OFFLINE"
     ):
         download.snapshot("own/er", "a" * 40, ["de.json"])
+
+
+@given(st.text("abc:@/?#%", min_size=1))
+def test_what_is_shown_of_an_address_has_no_user_password_or_query(middle):
+    shown = download.shown(f"https://me:secret@x.org/{middle}?token=secret#secret")
+    assert shown.startswith("https://x.org/")
+    assert "secret" not in shown
+
+
+def test_only_this_machine_may_be_asked_without_tls():
+    assert download.fetchable("http://localhost:80/x")
+    assert download.fetchable("https://x.org")
+    assert not download.fetchable("http://localhost.x.org/")
+    assert not download.fetchable("http://127.0.0.1@x.org/")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tqdm import tqdm
 
 import chores
-from hexapla.config_data import Executor
+from hexapla.config import Executor
 from hexapla.parallel import executors
 from hexapla.parallel.executors import Failure, Progress, Task
 from hexapla.schema import UserError

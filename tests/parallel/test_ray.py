@@ -16,7 +16,7 @@ import pytest
 import chores
 import hexapla
 from conftest import SAMPLE, sample
-from hexapla.config_data import Executor, Translate
+from hexapla.config import Executor, TranslateWithApertium
 from hexapla.io import hashing, tables
 from hexapla.parallel import executors
 from hexapla.parallel import ray as ray_executor
@@ -108,7 +108,7 @@ def test_translations_are_the_same_when_a_node_dies_half_way(cluster, tmp_path, 
         Pair(**row, source="s", lang="en", passage_id=row["id"], engine=ORIGINAL) for row in sample("en")[:48]
     ]
     tables.write_pairs(tmp_path / "raw.parquet", rows)
-    settings = Translate(engine="apertium", shard_texts=8, cosine="", languages=("es",))
+    settings = TranslateWithApertium(shard_texts=8, cosine="", languages=("es",))
     victim = cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
     shards = {}
 

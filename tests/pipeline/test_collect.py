@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SAMPLE, sample
-from hexapla.config_data import Collect, Source
+from hexapla.config import Collect, FilesSource, PresetSource, SampleSource
 from hexapla.data.collect import dedup, shards, sources
 from hexapla.io import tables as parquet
 from hexapla.pipeline.collect import collect
@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 def run(*given, near_duplicates=0.8, out="pairs"):
     collect(
-        Collect(given, near_duplicates),
+        Collect(sources=given, near_duplicates=near_duplicates),
         (),
         sample=SAMPLE,
         out=Path(out),
@@ -75,7 +75,7 @@ def generated(count, seed=0, languages=()):
 
 
 def test_the_sample_keeps_its_rows():
-    card = run(Source(kind="sample"))
+    card = run(SampleSource())
     assert [path.name for path in Path("pairs").iterdir()] == ["00-sample-00000.parquet"]
     got = rows()
     expected = sample("en")
@@ -89,8 +89,8 @@ def test_the_sample_keeps_its_rows():
 def test_of_duplicates_the_first_source_keeps_its_own(here):
     made, _ = generated(200)
     path = written(here / "rows.jsonl", made)
-    own = Source(kind="files", path=path, name="own")
-    again = Source(kind="files", path=path, name="once again")
+    own = FilesSource(path=path, name="own")
+    again = FilesSource(path=path, name="once again")
     card = run(own, again)
     tallies = card["sources"]
     assert tallies["own"] == {
@@ -111,7 +111,7 @@ def test_negatives_and_equal_passages_ids_are_kept(here):
         {"question": "Who?", "passage": "The one.", "negatives": ["Another.", "A third."]},
         {"question": "Where?", "passage": " The  one."},
     ]
-    run(Source(kind="files", path=written(here / "rows.jsonl", lines)))
+    run(FilesSource(path=written(here / "rows.jsonl", lines)))
     one, two = rows()
     assert one.negatives == ("Another.", "A third.")
     assert one.passage_id == two.passage_id
@@ -129,7 +129,7 @@ def test_parallel_data_is_the_same_whether_its_languages_stand_together_or_apart
     cards, tables, files = [], [], []
     for lines in (together, apart):
         written(here / "rows.jsonl", lines)
-        cards.append(run(Source(kind="files", path="rows.jsonl")))
+        cards.append(run(FilesSource(path="rows.jsonl")))
         tables.append(rows())
         files.append({path.name: path.read_bytes() for path in Path("pairs").iterdir()})
     assert tables[0] == tables[1]
@@ -149,7 +149,7 @@ def test_parallel_data_is_the_same_whether_its_languages_stand_together_or_apart
 def test_translations_whose_english_row_was_left_out_are_told_and_not_called_pairs(here):
     made, others = generated(40, languages=("de",))
     path = written(here / "rows.jsonl", [*made, *others])
-    card = run(Source(kind="files", path=path, limit=10))
+    card = run(FilesSource(path=path, limit=10))
     tally = card["sources"]["files"]
     assert (tally["kept"], tally["translations"], tally["over_limit"]) == (8, 8, 30)
     assert tally["without_english"] == 39 - 10  # one of the 40 has no answer, and so no translation
@@ -163,7 +163,7 @@ def test_a_source_in_the_folder_that_is_replaced_stays(here, place):
     path = written(here / place, made)
     before = Path(path).read_bytes()
     with pytest.raises(UserError, match=r"pairs"):
-        run(Source(kind="files", path=path))
+        run(FilesSource(path=path))
     assert Path(path).read_bytes() == before
 
 
@@ -173,7 +173,7 @@ def test_a_folder_of_other_things_is_not_replaced_by_a_table(here):
     Path("pairs").mkdir()
     Path("pairs/thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match=r"pairs: holds thesis.txt, and would be replaced by a table"):
-        run(Source(kind="files", path=path))
+        run(FilesSource(path=path))
     assert Path("pairs/thesis.txt").read_text() == "years of work"
 
 
@@ -181,7 +181,7 @@ def test_an_id_that_clashes_names_source_id_and_places(here):
     made, _ = generated(40)
     path = written(here / "rows.jsonl", [*made, {**made[7], "question": "Another?"}])
     with pytest.raises(UserError) as caught:
-        run(Source(kind="sample"), Source(kind="files", path=path, name="own"))
+        run(SampleSource(), FilesSource(path=path, name="own"))
     assert str(caught.value) == (
         f"{path}:41: id 'r7' of source 'own' stood before with another text, at {path}:8; "
         "a source's ids must differ"
@@ -191,9 +191,9 @@ def test_an_id_that_clashes_names_source_id_and_places(here):
 
 def test_what_is_wrong_with_a_later_source_shows_before_the_first_is_read(here):
     with pytest.raises(UserError, match="none.jsonl: not found"):
-        run(Source(kind="sample"), Source(kind="files", path="none.jsonl"))
+        run(SampleSource(), FilesSource(path="none.jsonl"))
     with pytest.raises(UserError, match="natural-questions"):
-        run(Source(kind="sample"), Source(preset="natural-qestions"))
+        run(SampleSource(), PresetSource(preset="natural-qestions"))
     assert not (here / "cache").exists()
 
 
@@ -201,7 +201,7 @@ def test_what_is_wrong_with_a_later_source_shows_before_the_first_is_read(here):
 def test_nothing_but_what_may_be_used_again_is_left_in_the_cache(here, monkeypatch, known):
     if not known:
         monkeypatch.setattr(sources, "fingerprint", lambda *_: None)
-    run(Source(kind="files", path=written(here / "rows.jsonl", generated(50)[0])))
+    run(FilesSource(path=written(here / "rows.jsonl", generated(50)[0])))
     left = [path.name for path in (here / "cache").rglob("*") if path.is_file() and path.suffix != ".TAG"]
     assert sorted(left) == (
         ["00000.json", f"00000.{dedup.name_signatures()}.npy", "00000.parquet", "end.json"] if known else []
@@ -211,7 +211,7 @@ def test_nothing_but_what_may_be_used_again_is_left_in_the_cache(here, monkeypat
 @pytest.mark.parametrize("place", ["parts", "table"])
 def test_a_full_disk_leaves_nothing_half_written_and_the_next_run_goes_on(here, monkeypatch, place):
     monkeypatch.setattr(shards, "SHARD_ROWS", 100)
-    source = Source(kind="files", path=written(here / "rows.jsonl", generated(500)[0]))
+    source = FilesSource(path=written(here / "rows.jsonl", generated(500)[0]))
     write = parquet.write_pairs
     count = 0
 
@@ -243,12 +243,12 @@ import os, random, signal, sys, time
 from pathlib import Path
 from hexapla.io import cache as store, tables as parquet
 from hexapla.data.collect import shards
-from hexapla.config_data import Collect, Source
+from hexapla.config import Collect, Source
 from hexapla.pipeline.collect import collect
 
 shards.SHARD_ROWS, parquet.PART_ROWS, shards.HELD_ROWS = 250, 300, 400
-given = Collect((Source(kind="files", path="plain.jsonl", name="plain"),
-                 Source(kind="files", path="apart.jsonl", name="apart", limit=300)))
+given = Collect(sources=(FilesSource(path="plain.jsonl", name="plain"),
+                 FilesSource(path="apart.jsonl", name="apart", limit=300)))
 folders = dict(sample=Path("none"), out=Path("pairs"), benchmarks_out=Path("benchmarks"))
 
 def run():

@@ -61,7 +61,7 @@ def test_folders_and_addresses_end_in_one_folder_with_what_they_are(here):
     with serving({"/fr.json": [BODY]}) as (address, _):
         url = f"{address}/{{lang}}.json"
         cards = run(
-            {"name": "own", "path": "own", "languages": ["de"], "candidate_text": "sentence_in_context"},
+            {"name": "own", "path": "own", "languages": ["de"], "passage_unit": "sentence_in_context"},
             {"name": "wiki", "path": "wiki", "languages": ["yo"]},
             {"name": "far", "url": url, "sha256": {"fr": digest}},
         )

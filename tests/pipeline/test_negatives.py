@@ -5,8 +5,7 @@ import json
 import pytest
 
 from conftest import SAMPLE, sample
-from hexapla.config import Benchmark
-from hexapla.config_data import Collect, Executor, Source, Translate, Validate
+from hexapla.config import Collect, Executor, FilesSource, FolderBenchmark, TranslateFromMemory, Validate
 from hexapla.io import cache, hashing, tables
 from hexapla.pipeline.collect import collect
 from hexapla.pipeline.translate import translate
@@ -15,7 +14,7 @@ from hexapla.pipeline.validate import validate
 # Great Expectations imports modules of the standard library that are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:module 'sre_:DeprecationWarning")
 
-BENCHMARKS = (Benchmark("sample", path=str(SAMPLE / "benchmark")),)
+BENCHMARKS = (FolderBenchmark(name="sample", path=str(SAMPLE / "benchmark")),)
 HERE = Executor(workers=1)
 COLUMNS = ("question", "passage", "answer")
 PAIRS = {lang: sample(lang)[:4] for lang in ("en", "de")}
@@ -35,17 +34,17 @@ def lines(path, rows):
 def run(folder, rows, units=(), **settings):
     """All three stages on a file of `rows` and a memory of `units`; gives rows and summaries."""
     folder.mkdir(exist_ok=True)
-    source = Source("files", name="own", path=lines(folder / "own.jsonl", rows))
+    source = FilesSource(name="own", path=lines(folder / "own.jsonl", rows))
     memories = (lines(folder / "memory.jsonl", units),) if units else ()
     path = {name: folder / name for name in ("raw", "parallel", "clean")}
     card = {name: folder / f"{name}.json" for name in ("collect", "translate", "validate")}
     judged = folder / "benchmarks"
     collect(
-        Collect((source,)), BENCHMARKS,
+        Collect(sources=(source,)), BENCHMARKS,
         sample=SAMPLE, out=path["raw"], benchmarks_out=judged, summary=card["collect"],
     )  # fmt: skip
     translate(
-        Translate(languages=("de",), memories=memories, cosine=""), HERE,
+        TranslateFromMemory(languages=("de",), memories=memories, cosine=""), HERE,
         pairs=path["raw"], sample=SAMPLE, out=path["parallel"], summary=card["translate"],
     )  # fmt: skip
     validate(

@@ -12,7 +12,7 @@ from hexapla.pipeline.report import report
 from hexapla.schema import UserError
 from worlds import summaries, training, written
 
-NO_REPLICAS = Replicas()
+NO_REPLICAS = Replicas(samplers=())
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_replicas_are_averaged_in(folders, tmp_path, tracking_store):
     card = {"sampler": "hybrid", "alpha": 0.5, "seed_of": 0}
     for name, seed in (("candidate", 13), ("hybrid-14", 14)):
         written(folders["judged"] / name, name, seed, seed=seed, **card)
-    run(folders, tmp_path / "out", Replicas((14,), ("hybrid",)))
+    run(folders, tmp_path / "out", Replicas(seeds=(14,), samplers=("hybrid",)))
     text = (tmp_path / "out" / "report.md").read_text()
     assert "Averaged over seeds: candidate (hybrid, α 0.5) 2, untuned 1; ± is their standard" in text
     assert "trained once" not in text

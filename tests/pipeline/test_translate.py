@@ -15,7 +15,7 @@ import interrupted
 from conftest import LANGUAGES, ROOT, SAMPLE, sample
 from hexapla import tracking
 from hexapla.cli import app
-from hexapla.config_data import Executor, Translate
+from hexapla.config import Executor, TranslateFromMemory
 from hexapla.data.translate import columns, engines, failures, nearness, pieces, ratings, textshards
 from hexapla.io import cache, hashing
 from hexapla.io import tables as parquet
@@ -52,7 +52,7 @@ def parts(folder: Path, *tables: list[Pair]) -> Path:
 
 def translate(tmp_path: Path, raw: Path, out: str = "out", **changes: object) -> dict:
     """Runs the stage on a folder of parts; its summary."""
-    settings = Translate(**{"languages": ("de",), "cosine": "", "shard_texts": 4} | changes)
+    settings = TranslateFromMemory(**{"languages": ("de",), "cosine": "", "shard_texts": 4} | changes)
     stage.translate(
         settings, HERE, pairs=raw, sample=SAMPLE, out=tmp_path / out, summary=tmp_path / f"{out}.json"
     )
@@ -260,7 +260,7 @@ def test_a_language_without_rows_is_one_line_before_rows_are_rated(
 def test_an_engine_that_miscounts_has_failed(monkeypatch, engine) -> None:
     monkeypatch.setattr(engine, "translate", lambda texts, lang: [("A",)])
     with pytest.raises(RuntimeError, match="1 translations for 2 texts"):
-        columns.translated(Translate(languages=("de",)), SAMPLE, "de", ["a", "b"])
+        columns.translated(TranslateFromMemory(languages=("de",)), SAMPLE, "de", ["a", "b"])
 
 
 # --- killed --------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import LANGUAGES, SAMPLE, sample
-from hexapla.config import Benchmark
-from hexapla.config_data import Executor, Validate
+from hexapla.config import Executor, FolderBenchmark, Validate
 from hexapla.data.translate import quality
 from hexapla.data.validate import passes
 from hexapla.io import cache as files
@@ -21,7 +20,7 @@ from hexapla.pipeline.validate import validate
 from hexapla.schema import PAIR_COLUMNS, QUALITY_COLUMNS, Pair, UserError
 from hexapla.text.languages import Identifier
 
-BENCHMARKS = (Benchmark("benchmark", path=str(SAMPLE / "benchmark")),)
+BENCHMARKS = (FolderBenchmark(name="benchmark", path=str(SAMPLE / "benchmark")),)
 OUTPUTS = ("quarantine.parquet", "summary.json", "contamination.csv")
 
 
@@ -281,7 +280,7 @@ def test_nothing_left_fails_even_when_any_share_would_do(tmp_path, rows):
 
 def test_a_benchmark_that_is_not_there_is_named(tmp_path, rows):
     with pytest.raises(UserError, match="nowhere: no such benchmark folder"):
-        run_rows(tmp_path, rows, benchmarks=(Benchmark("nowhere", path="gone"),))
+        run_rows(tmp_path, rows, benchmarks=(FolderBenchmark(name="nowhere", path="gone"),))
     assert not (tmp_path / "summary.json").exists()
 
 

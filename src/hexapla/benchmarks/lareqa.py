@@ -50,7 +50,7 @@ class Retrieval(NamedTuple):
     languages: tuple[str, ...]
     questions: list[Question]
     candidates: list[Candidate]
-    candidate_text: str = "sentence"
+    passage_unit: str = "sentence"
 
     @property
     def relevant(self) -> dict[str, list[int]]:
@@ -63,7 +63,7 @@ class Retrieval(NamedTuple):
     @property
     def texts(self) -> list[str] | list[tuple[str, str]]:
         """What is encoded of a candidate: its sentence; or (sentence, context), as in LAReQA's baselines."""
-        if self.candidate_text == "sentence":
+        if self.passage_unit == "sentence":
             return [candidate.text for candidate in self.candidates]
         return [(candidate.text, candidate.context) for candidate in self.candidates]
 
@@ -119,13 +119,13 @@ def _names_language(stem: str) -> bool:
     return bool(find_scripts(code)) or (len(code) == 2 and is_known_language(code))
 
 
-def load(path: Path, languages: Sequence[str] = (), *, candidate_text: str = "sentence") -> Retrieval:
+def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sentence") -> Retrieval:
     """Read the languages of a folder; all that it has when none are named.
 
     Args:
         path: the folder.
         languages: which to read, in this order.
-        candidate_text: `sentence`, or `sentence_in_context`; see `Retrieval.texts`.
+        passage_unit: `sentence`, or `sentence_in_context`; see `Retrieval.texts`.
 
     Raises:
         UserError: the folder or a language is missing, or a file does not fit the format; the
@@ -151,7 +151,7 @@ def load(path: Path, languages: Sequence[str] = (), *, candidate_text: str = "se
         _refuse_twins(file, questions[before:])
         _weigh(file, "sentences", slips.sentences, sum(one.lang == lang for one in candidates))
         _weigh(file, "answers", slips.answers, len(questions) - before)
-    read = Retrieval(tuple(chosen), questions, candidates, candidate_text)
+    read = Retrieval(tuple(chosen), questions, candidates, passage_unit)
     if len(chosen) > 1 and max(map(len, read.relevant.values())) == 1:
         _log.warning("%s: no question stands in two languages, so only monolingual figures make sense", path)
     return read

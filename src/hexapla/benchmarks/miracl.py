@@ -14,22 +14,24 @@ never. A passage's text is its title and its text with a space between, as MTEB 
 figures can be set beside those of its leaderboard.
 """
 
+import gzip
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hexapla.benchmarks import miracl_files
-from hexapla.benchmarks.miracl_files import languages as languages
+from hexapla.io import readers
 from hexapla.schema import UNFOUND, UserError
 
 _log = logging.getLogger(__name__)
 
+_FOLDER = re.compile(r"miracl-(?:corpus-)?v1\.0-([a-z]{2,3})|([a-z]{2,3})-(?:corpus|queries|qrels)")
 _WHOLE = re.compile(r"-?[0-9]+(?:\.0+)?")
 
 
@@ -60,6 +62,129 @@ class Judged(NamedTuple):
     """The corpus' files, in their natural order: docs-10 after docs-2."""
 
 
+# --- files -------------------------------------------------------------------------------------------
+
+
+def languages(folder: Path) -> tuple[str, ...]:
+    """The languages of which the folder holds something, sorted; none when it is not MIRACL format."""
+    if not folder.is_dir():
+        return ()
+    found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir() if entry.is_dir())
+    return tuple(sorted({match[1] or match[2] for match in found if match}))
+
+
+def _files(folder: Path, lang: str, split: str) -> tuple[list[Path], list[Path], tuple[Path, ...]]:
+    """The files of the topics, the judgements and the corpus."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such benchmark folder")
+    held = languages(folder)
+    if not held:
+        raise UserError(
+            f"{folder}: not MIRACL format; wants miracl-v1.0-<lang> and miracl-corpus-v1.0-<lang>, "
+            "or <lang>-corpus, <lang>-queries and <lang>-qrels"
+        )
+    if lang not in held:
+        raise UserError(f"{folder}: language '{lang}' is missing; it holds {', '.join(held)}")
+    own = folder / f"miracl-v1.0-{lang}"
+    corpus = folder / f"miracl-corpus-v1.0-{lang}"
+    if own.is_dir() or corpus.is_dir():
+        name = f"miracl-v1.0-{lang}-{split}.tsv"
+        topics, qrels = (_matching(own / kind, f"{kind}.{name}") for kind in ("topics", "qrels"))
+        return topics, qrels, tuple(_matching(corpus, "docs-*.jsonl.gz"))
+    shards = f"{split}[-.]*parquet"
+    topics, qrels = (_matching(folder / f"{lang}-{kind}", shards) for kind in ("queries", "qrels"))
+    corpus = folder / f"{lang}-corpus"
+    # A corpus may be of no split; topics of another split would be other topics.
+    return topics, qrels, tuple(_matching(corpus, shards if any(corpus.glob(shards)) else "*.parquet"))
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """At least one file, in natural order."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: not found; download the whole language")
+    if found := sorted(folder.glob(pattern), key=_natural):
+        return found
+    others = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
+    raise UserError(f"{folder}: holds no {pattern}, but {others}")
+
+
+def _natural(file: Path) -> list[Any]:
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split("([0-9]+)", file.name))]
+
+
+def _rows(
+    files: Iterable[Path], columns: Sequence[str] = (), separator: str | None = None
+) -> Iterator[readers.Row]:
+    """Rows of Parquet, of gzipped JSONL, or of text with the named columns (None: parted by spaces)."""
+    for file in files:
+        if file.suffix == ".parquet":
+            yield from readers.read_rows(file, "parquet")
+        elif file.suffix == ".gz":
+            yield from ((where, readers.json_object(where, line)) for where, line in _lines(file))
+        else:
+            for where, line in _lines(file):
+                fields = line.rstrip("\r\n").split(separator)
+                if len(fields) != len(columns):
+                    raise UserError(f"{where}: has {len(fields)} fields, wants {', '.join(columns)}")
+                yield where, dict(zip(columns, fields, strict=True))
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """The lines that hold something, each with its place."""
+    if file.stat().st_size == 0:
+        raise UserError(f"{file}: empty file")
+    opened = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opened(file, "rt", encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield f"{file}:{number}", line
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: not UTF-8 text") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{file}: broken or truncated gzip ({error}); download it again") from None
+
+
+# --- columns -------------------------------------------------------------------------------------
+
+
+def _value(where: str, row: Mapping[str, Any], *columns: str) -> Any:
+    """The value of the first of these columns that the row has."""
+    for column in columns:
+        if column in row:
+            return row[column]
+    raise UserError(f"{where}: no column '{columns[0]}' (it has {', '.join(map(str, row)) or 'none'})")
+
+
+def _identifier(where: str, row: Mapping[str, Any], *columns: str) -> str:
+    """The id in the first of these columns that the row has; a passage's by default."""
+    held = _value(where, row, *(columns or ("docid", "_id", "id")))
+    if isinstance(held, int) and not isinstance(held, bool):
+        return str(held)
+    if not isinstance(held, str) or not held:
+        raise UserError(f"{where}: the id is {held!r}, wants text")
+    return _utf8(where, held)
+
+
+def _text(where: str, row: Mapping[str, Any], column: str, *, required: bool = False) -> str:
+    """A column's text; empty only where it is not required."""
+    held = _value(where, row, column)
+    held = "" if held is None else held
+    if not isinstance(held, str):
+        raise UserError(f"{where}: column '{column}' holds {type(held).__name__}, wants text")
+    if required and not held.strip():
+        raise UserError(f"{where}: column '{column}' is empty; fill it or leave the row out")
+    return _utf8(where, held)
+
+
+def _utf8(where: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: holds half of a surrogate pair; mend the text") from None
+    return text
+
+
 # --- topics and judgements -----------------------------------------------------------------------
 
 
@@ -70,7 +195,7 @@ def load(folder: Path, lang: str, split: str = "dev") -> Judged:
         UserError: folder, language, split or a file is missing, or a line does not fit; the message
             names file and line.
     """
-    topics_from, judgements_from, corpus = miracl_files.files(folder, lang, split)
+    topics_from, judgements_from, corpus = _files(folder, lang, split)
     texts: dict[str, str] = {}
     for where, topic, text in _topics(topics_from):
         if topic in texts:
@@ -98,20 +223,20 @@ def load(folder: Path, lang: str, split: str = "dev") -> Judged:
 
 
 def _topics(files: Iterable[Path]) -> Iterator[tuple[str, str, str]]:
-    for where, row in miracl_files.rows(files, ("id", "text"), "\t"):
-        yield where, miracl_files.identifier(where, row), miracl_files.text(where, row, "text", required=True)
+    for where, row in _rows(files, ("id", "text"), "\t"):
+        yield where, _identifier(where, row), _text(where, row, "text", required=True)
 
 
 def _judgements(files: Iterable[Path]) -> Iterator[tuple[str, str, str, int]]:
-    for where, row in miracl_files.rows(files, ("query-id", "Q0", "corpus-id", "score"), None):
-        grade = str(miracl_files.value(where, row, "score"))
+    for where, row in _rows(files, ("query-id", "Q0", "corpus-id", "score"), None):
+        grade = str(_value(where, row, "score"))
         # The mirror may hold a float.
         if not _WHOLE.fullmatch(grade):
             raise UserError(f"{where}: the grade is '{grade}', wants a whole number")
         yield (
             where,
-            miracl_files.identifier(where, row, "query-id"),
-            miracl_files.identifier(where, row, "corpus-id"),
+            _identifier(where, row, "query-id"),
+            _identifier(where, row, "corpus-id"),
             int(float(grade)),
         )
 
@@ -128,13 +253,13 @@ def passages(judged: Judged) -> Iterator[Passage]:
         UserError: a file is broken or truncated, a row lacks a column or has no text, or there is none.
     """
     count = 0
-    for where, row in miracl_files.rows(judged.corpus):
-        title, text = (miracl_files.text(where, row, column) for column in ("title", "text"))
+    for where, row in _rows(judged.corpus):
+        title, text = (_text(where, row, column) for column in ("title", "text"))
         whole = f"{title} {text}".strip() if title else text.strip()
         if not whole:
             raise UserError(f"{where}: both title and text are empty; fill one or leave the passage out")
         count += 1
-        yield Passage(miracl_files.identifier(where, row), whole, where)
+        yield Passage(_identifier(where, row), whole, where)
     if not count:
         raise UserError(f"{judged.corpus[0].parent}: the corpus is empty")
 
@@ -190,7 +315,7 @@ class Ids:
         if before != passage.where:
             raise UserError(
                 f"{passage.where}: passage id '{passage.id}' stands twice, first at {before}; "
-                "two candidates with one id can't be judged, leave one out"
+                "two passages with one id can't be judged, leave one out"
             )
 
     def missing(self) -> list[str]:

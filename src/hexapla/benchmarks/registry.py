@@ -1,29 +1,123 @@
-"""Benchmarks brought here from wherever they lie, and found by what a person calls them.
+"""Known benchmarks, and every configured one brought here from wherever it lies.
 
-What was fetched stays in `store.cache_root()/benchmarks`, a folder an origin, so that neither a rerun nor a
-failure of another benchmark fetches it again. Files from the hub are in the hub's own cache as well; they
-are hard links to those where the file system can, since a corpus may have gigabytes.
+Two runs that name the same origin get the same bytes. So the hub needs a commit, and a URL a checksum for each
+file. An address with a commit in it names the same bytes for ever, as far as one trusts the host; a checksum
+needs no trust. XQuAD-R has both. MLQA-R and MIRACL are pinned by commit alone: `collect` prints the checksums
+of what it downloads and keeps them in its summary, and `sha256:` beside `preset:` pins them from then on.
+
+Downloads stay in `cache.cache_root()/benchmarks`, a folder an origin, so neither a rerun nor a failure of
+another benchmark fetches them again. To add a benchmark, add an entry to `PRESETS`.
 """
 
-import difflib
 import hashlib
 import json
 import logging
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from hexapla.benchmarks import lareqa as benchmarks
-from hexapla.benchmarks import miracl
-from hexapla.benchmarks.origins import Origin
-from hexapla.benchmarks.presets import PRESETS
-from hexapla.config import Benchmark
+from hexapla.benchmarks import lareqa, miracl
+from hexapla.config import Benchmark, FolderBenchmark, HubBenchmark, PresetBenchmark, UrlBenchmark
 from hexapla.io import cache, download, hashing
-from hexapla.schema import UserError
+from hexapla.schema import UserError, suggest
 
 _log = logging.getLogger(__name__)
+
+
+class Preset(NamedTuple):
+    """A public benchmark: where it lies, at which commit, under which licence."""
+
+    format: str
+    """`lareqa` or `miracl`."""
+    languages: tuple[str, ...]
+    licence: str
+    paper: str
+    megabytes: int
+    """Roughly, to download."""
+    url: str = ""
+    """The address of one language's file, with `{lang}`; or empty."""
+    hub: str = ""
+    """A dataset of the hub, in MTEB's layout; or empty."""
+    revision: str = ""
+    sha256: Mapping[str, str] = {}
+    """Checksums by language."""
+
+
+_LAREQA = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
+
+_XQUAD_R = Preset(
+    format="lareqa",
+    languages=("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
+    licence="CC BY-SA 4.0",
+    paper="arXiv 2004.05484",
+    megabytes=18,
+    url=f"{_LAREQA}/5405d2a77e83d5ccb47623a3f9e5604c3f103193/xquad-r/{{lang}}.json",
+    sha256={
+        "ar": "c52922d3b8ac1ae03ed5ac38647ad59870dca3dda2beefe18ecdc30729acb69d",
+        "de": "16fb0f4bf4916154b585a20c24c66074591c9718a1affe764ff4697572328949",
+        "el": "163fd43ee785a30eb534ae2061e9eaa766a7ee4e8ffce5e4b422480c150f64b6",
+        "en": "7b0954f39297c27a31fef610f0883337dd2907fa8699151dc922afdd0fa12ffe",
+        "es": "f8e836b2d91009c4363e04315f7ede363eedbbb49c67dda60de6c4aa782f58de",
+        "hi": "ea45ba8ae4513d1533b222bebdc02a90bc319c055d3aeea68584a053d2e92872",
+        "ru": "7f4dff853538b9a5fcc28c070b8bb983a5c5d190ac747b8e005a1ada9cab18f1",
+        "th": "c3a041864c3a9fb0b4dd91cfdf99cf36b411b3e704c58a303c97bc6dc786cfe4",
+        "tr": "f3e8c13002bbce154a4578f535f7533cb70f3da08840e6b62735935baec7bd94",
+        "vi": "e35926bf5cc6fc6ecbdfca49467aabeb454f08d152d7818143a906bd31dde995",
+        "zh": "80c2cde7b9c2fb134c303cbb52f2ba396ead9eb0014aec43993543d2ba9e93ed",
+    },
+)
+
+_MLQA_R = Preset(
+    format="lareqa",
+    languages=("ar", "de", "en", "es", "hi", "vi", "zh"),
+    licence="CC BY-NC 4.0",
+    paper="arXiv 2004.05484",
+    megabytes=14,
+    url=f"{_LAREQA}/354d67d1cd066854cdfbf5ad0e6105528976141d/mlqa-r/{{lang}}.json",
+)
+
+# Megabytes of Parquet for each language: the whole Wikipedia (from the dataset's card), and the passages that
+# BM25 and two dense retrievers rank highest (Enevoldsen et al. 2025, arXiv 2502.13595; estimated by number).
+# The latter have at most 1,000 queries a language, and bn, sw and yo keep their whole corpora.
+_MIRACL = {
+    "ar": (548, 51), "bn": (111, 111), "de": (4155, 19), "en": (7975, 43), "es": (2570, 36), "fa": (474, 29),
+    "fi": (439, 45), "fr": (3091, 16), "hi": (176, 22), "id": (271, 31), "ja": (1667, 44), "ko": (361, 10),
+    "ru": (2768, 64), "sw": (17, 17), "te": (150, 30), "th": (202, 44), "yo": (5, 5), "zh": (1092, 18),
+}  # fmt: skip
+
+
+def _miracl(languages: tuple[str, ...]) -> Preset:
+    return Preset(
+        format="miracl",
+        languages=languages,
+        licence="CC BY-SA 4.0",
+        paper="arXiv 2210.09984",
+        megabytes=sum(_MIRACL[lang][0] for lang in languages),
+        hub="mteb/MIRACLRetrieval",
+        revision="9c09abc13478308c27598f350e31d8f06b9b5481",
+    )
+
+
+def _miracl_hard(languages: tuple[str, ...]) -> Preset:
+    return _miracl(languages)._replace(
+        megabytes=sum(_MIRACL[lang][1] for lang in languages),
+        hub="mteb/MIRACLRetrievalHardNegatives",
+        revision="332a9acb49f5e83d5397683f79d23e588f685916",
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "xquad-r": _XQUAD_R,
+    "mlqa-r": _MLQA_R,
+    "miracl": _miracl(tuple(_MIRACL)),
+    **{f"miracl-{lang}": _miracl((lang,)) for lang in _MIRACL},
+    "miracl-hard": _miracl_hard(tuple(_MIRACL)),
+    **{f"miracl-hard-{lang}": _miracl_hard((lang,)) for lang in _MIRACL},
+}
+"""MIRACL has 18 languages with a corpus each, so they can be taken together or one by one."""
 
 _LAREQA_FILES = ("{lang}.json",)
 _MIRACL_FILES = (
@@ -37,12 +131,27 @@ _MIRACL_FILES = (
 _SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)(\..*)")
 
 
-class File(NamedTuple):
-    sha256: str
-    bytes: int
+class Origin(NamedTuple):
+    """Where a benchmark's files come from: one of `path`, `url` and `hub` is not empty."""
+
+    path: str = ""
+    url: str = ""
+    """The address of one language's file, with `{lang}`."""
+    hub: str = ""
+    revision: str = ""
+    format: str = "auto"
+    """`lareqa`, `miracl`, or `auto`: recognized by what the folder holds."""
+    languages: tuple[str, ...] = ()
+    """The languages to fetch; () is all. LAReQA format always brings all, since `validate` looks for each."""
+    sha256: Mapping[str, str] = {}
+    """Checksums by language, or by the file's path within the benchmark."""
+    licence: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.hub}@{self.revision}" if self.hub else download.shown(self.url) or self.path
 
 
-class Found(NamedTuple):
+class LocalBenchmark(NamedTuple):
     """A benchmark on this machine."""
 
     name: str
@@ -51,30 +160,38 @@ class Found(NamedTuple):
     format: str
     """`lareqa` or `miracl`."""
     languages: tuple[str, ...]
-    """To judge."""
-    candidate_text: str
+    """The languages to evaluate."""
+    passage_unit: str
     files: tuple[str, ...]
-    """Relative to the folder; in LAReQA format those of all languages."""
+    """Paths within the folder; in LAReQA format those of all languages."""
     origin: Origin
 
 
-def resolve(text: str, configured: Sequence[Benchmark]) -> Found:
-    """What a person means by `text`: a configured benchmark's name, else a preset, else a folder.
+class CopiedFile(NamedTuple):
+    sha256: str
+    bytes: int
+
+
+# --- from names to origins ------------------------------------------------------------------------
+
+
+def look_up(text: str, configured: Sequence[Benchmark]) -> LocalBenchmark:
+    """Fetch what a person means by `text`: a configured benchmark's name, else a preset, else a folder.
 
     Raises:
-        UserError: it is none of them, and the message lists the choices; or as for `find`.
+        UserError: it is none of them, and the message lists the choices; or as for `fetch`.
     """
     for benchmark in configured:
         if benchmark.name == text:
-            return find(benchmark)
+            return fetch(benchmark)
     if text in PRESETS:
-        return find(Benchmark(preset=text))
+        return fetch(PresetBenchmark(preset=text))
     if text and Path(text).is_dir():
         name = re.sub(r"[^0-9A-Za-z_-]+", "-", Path(text).resolve().name).strip("-")
-        return find(Benchmark(name=name or "folder", path=text))
+        return fetch(FolderBenchmark(name=name or "folder", path=text))
     names = [benchmark.name for benchmark in configured]
-    near = difflib.get_close_matches(text, [*names, *PRESETS], n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    hint = suggest(text, [*names, *PRESETS])
+    hint = f"{hint} " if hint.startswith("did") else ""
     raise UserError(
         f"benchmark '{text}': no such folder or name; {hint}"
         f"params.yaml has {', '.join(names) or 'none'}; presets are xquad-r, mlqa-r, miracl and miracl-hard, "
@@ -82,18 +199,93 @@ def resolve(text: str, configured: Sequence[Benchmark]) -> Found:
     )
 
 
-def find(benchmark: Benchmark) -> Found:
+def origin(benchmark: Benchmark) -> Origin:
+    """Where the benchmark comes from, with a preset looked up.
+
+    Raises:
+        UserError: the preset is unknown, or what is given does not pin the files.
+    """
+    try:
+        match benchmark:
+            case PresetBenchmark():
+                return _preset_origin(benchmark)
+            case UrlBenchmark():
+                return _url_origin(benchmark)
+            case HubBenchmark():
+                return Origin(
+                    hub=benchmark.hub, revision=benchmark.revision, format=benchmark.format,
+                    languages=benchmark.languages, sha256=benchmark.sha256,
+                )  # fmt: skip
+            case FolderBenchmark():
+                return Origin(
+                    path=benchmark.path, format=benchmark.format, languages=benchmark.languages,
+                    sha256=benchmark.sha256,
+                )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"benchmark '{benchmark.name}': {error}") from None
+    raise TypeError(benchmark)
+
+
+def _preset_origin(benchmark: PresetBenchmark) -> Origin:
+    name = benchmark.preset
+    if not (known := PRESETS.get(name)):
+        raise ValueError(f"preset: there is no '{name}'; {suggest(name, PRESETS)}")
+    for lang in benchmark.languages:
+        if lang not in known.languages:
+            raise ValueError(f"languages: '{lang}' is not in {name}, which has {', '.join(known.languages)}")
+    for key, digest in benchmark.sha256.items():
+        if known.sha256.get(_lang(key), digest) != digest:
+            raise ValueError(f"sha256.{key}: the preset has another one; leave it out")
+        if known.url and _lang(key) not in known.languages:
+            raise ValueError(f"sha256.{key}: no such file; languages are {', '.join(known.languages)}")
+    chosen = benchmark.languages if known.format == "miracl" and benchmark.languages else known.languages
+    return Origin(
+        url=known.url, hub=known.hub, revision=known.revision, format=known.format, languages=chosen,
+        sha256={**known.sha256, **benchmark.sha256}, licence=known.licence,
+    )  # fmt: skip
+
+
+def _url_origin(benchmark: UrlBenchmark) -> Origin:
+    if benchmark.url.count("{lang}") != 1:
+        raise ValueError("url: wants {lang} once, where the language stands: https://…/{lang}.json")
+    if not download.fetchable(benchmark.url):
+        raise ValueError("url: wants https://…; for files on this machine give `path:`")
+    if "@" in urlsplit(benchmark.url).netloc:
+        raise ValueError("url: holds a user or a password; fetch the files yourself and give `path:`")
+    languages = tuple(dict.fromkeys(map(_lang, benchmark.sha256)))
+    missing = [lang for lang in benchmark.languages if lang not in languages]
+    if missing or not languages:
+        lacking = ", ".join(missing) or "every language"
+        raise ValueError(
+            f"sha256: a url needs one for each language, against other bytes; missing: {lacking}"
+        )
+    return Origin(url=benchmark.url, format="lareqa", languages=languages, sha256=benchmark.sha256)
+
+
+def _lang(key: str) -> str:
+    """Checksums may be given by language or by file name."""
+    return key.removesuffix(".json")
+
+
+# --- from origins to files ------------------------------------------------------------------------
+
+
+def fetch(benchmark: Benchmark) -> LocalBenchmark:
     """The benchmark's folder, fetched if it is not here yet.
 
     Raises:
         UserError: it can't be fetched, or has another checksum; or it lacks a language or a file.
     """
-    origin, name = benchmark.origin, benchmark.name
-    folder = Path(origin.path) if origin.path else _cached(name, origin)
-    kind = benchmarks.detect(folder)
-    if origin.format not in ("auto", kind):
-        raise UserError(f"{folder}: in {kind} format, not {origin.format}; mend `format:` or leave it out")
-    held = benchmarks.files(folder) if kind == "lareqa" else dict.fromkeys(miracl.languages(folder))
+    source, name = origin(benchmark), benchmark.name
+    folder = Path(source.path) if source.path else _fetch_into_cache(name, source)
+    kind = lareqa.detect(folder)
+    if source.format not in ("auto", kind):
+        raise UserError(f"{folder}: in {kind} format, not {source.format}; mend `format:` or leave it out")
+    if kind == "miracl" and benchmark.passage_unit != "sentence":
+        raise UserError(
+            f"benchmark '{name}': passage_unit: passages in MIRACL format have no context; leave it out"
+        )
+    held = lareqa.files(folder) if kind == "lareqa" else dict.fromkeys(miracl.languages(folder))
     languages = benchmark.languages or tuple(held)
     for lang in languages:
         if lang not in held:
@@ -102,31 +294,29 @@ def find(benchmark: Benchmark) -> Found:
     if kind == "lareqa":
         files = tuple(f"{lang}.json" for lang in held)
     _refuse_gaps(folder, files)
-    if origin.path or origin.hub:
-        _verify(folder, files, origin)
-    return Found(name, folder, kind, languages, benchmark.candidate_text, files, origin)
+    if source.path or source.hub:
+        _verify(folder, files, source)
+    return LocalBenchmark(name, folder, kind, languages, benchmark.passage_unit, files, source)
 
 
-def place(found: Found, out: Path) -> dict[str, File]:
-    """Bring the benchmark's files to the folder `out`.
+def copy(benchmark: LocalBenchmark, out: Path) -> dict[str, CopiedFile]:
+    """Copy the benchmark's files to the folder `out`; no links, so that an edit there changes no cache.
 
     Raises:
         UserError: a file changed meanwhile.
     """
-    placed = {}
-    for name in found.files:
+    copied = {}
+    for name in benchmark.files:
         target = out / name
-        _copy(found.folder / name, target, link=bool(found.origin.hub))
-        placed[name] = File(hashing.sha256(target), target.stat().st_size)
-        if placed[name].sha256 != (_expected(found.origin, name) or placed[name].sha256):
-            raise UserError(f"{found.folder / name}: changed while it was read; run this again")
-    return placed
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(benchmark.folder / name, target)
+        copied[name] = CopiedFile(hashing.sha256(target), target.stat().st_size)
+        if copied[name].sha256 != (_expected(benchmark.origin, name) or copied[name].sha256):
+            raise UserError(f"{benchmark.folder / name}: changed while it was read; run this again")
+    return copied
 
 
-# --- the cache -----------------------------------------------------------------------------------
-
-
-def _cached(name: str, origin: Origin) -> Path:
+def _fetch_into_cache(name: str, origin: Origin) -> Path:
     parts = [origin.url, origin.hub, origin.revision, origin.format, *sorted(origin.languages)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     folder = cache.cache_root() / "benchmarks" / f"{name}-{key}"
@@ -143,7 +333,7 @@ def _cached(name: str, origin: Origin) -> Path:
         _refuse_gaps(snapshot, files)
         with cache.atomic_folder(folder) as scratch:
             for file in files:
-                _copy(snapshot / file, scratch / file, link=True)
+                _link_or_copy(snapshot / file, scratch / file)
     return folder
 
 
@@ -160,23 +350,20 @@ def _fetch(origin: Origin, lang: str, path: Path, advice: str) -> None:
         )  # fmt: skip
 
 
-def _copy(source: Path, target: Path, *, link: bool) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
+    """From the hub's cache into ours, which nobody edits either; a corpus may have gigabytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if link:
-        try:
-            target.hardlink_to(source.resolve())
-        except OSError:  # another file system, or one without links
-            pass
-        else:
-            return
-    shutil.copyfile(source, target)
+    try:
+        target.hardlink_to(source.resolve())
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
 
 
 # --- files ---------------------------------------------------------------------------------------
 
 
 def _patterns(kind: str, languages: Sequence[str]) -> list[str]:
-    """Of the files to take; in LAReQA format those of all languages."""
+    """Patterns of the files to take; in LAReQA format those of all languages."""
     lareqa = [pattern.format(lang="??") for pattern in _LAREQA_FILES]
     judged = [pattern.format(lang=lang) for lang in languages or ["??"] for pattern in _MIRACL_FILES]
     return {"lareqa": lareqa, "miracl": judged, "auto": [*lareqa, *judged]}[kind]

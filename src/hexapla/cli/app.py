@@ -120,7 +120,7 @@ def load(name: str, *, stage: bool = False) -> TyperCommand:
 
 def sections(function: Callable[..., Any]) -> list[str]:
     """List the top-level keys of `params.yaml` that a stage reads: its parameters before the `*`."""
-    known = typing.get_type_hints(config.Params)
+    known = typing.get_type_hints(config.Config)
     return [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()

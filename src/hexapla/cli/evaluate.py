@@ -52,7 +52,7 @@ def evaluate(
             help="Evaluate the embeddings as they are or centered; one or several.  [default: none]",
         ),
     ] = None,
-    candidate_text: Annotated[
+    passage_unit: Annotated[
         Literal["sentence", "sentence_in_context"] | None,
         typer.Option(help="What a passage is; without it, as the benchmark says."),
     ] = None,
@@ -86,7 +86,7 @@ def evaluate(
     """
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is no folder")
-    tasks = _tasks(benchmark, _configured(params), candidate_text)
+    tasks = _tasks(benchmark, _configured(params), passage_unit)
     judged = encoder.load(model, prompts={}, device=device)
     judged.prompt(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
@@ -112,18 +112,18 @@ def _configured(params: Path | None) -> tuple[Benchmark, ...]:
 
 
 def _tasks(
-    names: list[str], configured: tuple[Benchmark, ...], candidate_text: str | None
+    names: list[str], configured: tuple[Benchmark, ...], passage_unit: str | None
 ) -> list[evaluation.Task]:
     if distributed.is_main():  # first and alone: what has to be fetched is then there for the others
         for text in names:
-            registry.resolve(text, configured)
+            registry.look_up(text, configured)
     distributed.barrier()
     tasks: list[evaluation.Task] = []
     for text in names:
-        found = registry.resolve(text, configured)
+        found = registry.look_up(text, configured)
         if found.name in [task.name for task in tasks]:
             raise UserError(f"--benchmark: two are called '{found.name}'; judge them one after another")
-        kind = candidate_text or found.candidate_text
+        kind = passage_unit or found.passage_unit
         tasks.append(evaluation.task(found.name, found.folder, found.languages, kind))
     return tasks
 

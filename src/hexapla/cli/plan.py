@@ -15,8 +15,16 @@ import typer
 from hexapla import tracking
 from hexapla.cli import requirements, terminal
 from hexapla.cli.requirements import Item
-from hexapla.config import BaselineName, Benchmark, Replicas, SamplerName, Train
-from hexapla.config_data import Collect, Translate
+from hexapla.config import (
+    BaselineName,
+    Benchmark,
+    Collect,
+    Replicas,
+    SamplerName,
+    Train,
+    Translate,
+    TranslateWithModel,
+)
 from hexapla.data.translate import engines
 from hexapla.io import cache, tables
 from hexapla.schema import UserError
@@ -194,6 +202,8 @@ def _languages(translate: Translate, wanting: Sequence[str], sample: Path) -> li
 
 def _engine(translate: Translate) -> str:
     """How the names of its rows' engines begin."""
+    if not isinstance(translate, TranslateWithModel):
+        return translate.engine
     model = Path(translate.model).name if Path(translate.model).is_dir() else translate.model
     return f"{translate.engine}:{model}" if model else translate.engine
 

@@ -9,12 +9,24 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hexapla.benchmarks.origins import Origin, shown
-from hexapla.benchmarks.presets import PRESETS
-from hexapla.config import Benchmark
-from hexapla.config_data import Collect, Source, Translate
+from hexapla.benchmarks import registry
+from hexapla.benchmarks.registry import PRESETS, Origin
+from hexapla.config import (
+    Benchmark,
+    Collect,
+    FilesSource,
+    HubSource,
+    PresetBenchmark,
+    PresetSource,
+    SampleSource,
+    Source,
+    SqlSource,
+    TmxSource,
+    Translate,
+    TranslateWithModel,
+)  # fmt: skip
 from hexapla.data.collect import shards, sources
-from hexapla.io import cache, readers
+from hexapla.io import cache, download, readers
 from hexapla.schema import UserError
 
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -84,12 +96,13 @@ def list_items(
 
 
 def _source(source: Source, sample: Path) -> Item:
-    title, corpus = source.title, sources.load_presets().get(source.preset or source.title)
-    if corpus and not source.preset and corpus.loadable:
+    preset = source.preset if isinstance(source, PresetSource) else ""
+    title, corpus = source.title, sources.load_presets().get(preset or source.title)
+    if corpus and not preset and corpus.loadable:
         corpus = None  # one's own data, by chance of a preset's name; others are brought under that name
     try:
         source = sources.resolve_preset(source)
-        item = _KINDS[source.kind](Item("source", title, source.path), source, sample)
+        item = _KINDS[type(source)](Item("source", title, getattr(source, "path", "")), source, sample)
     except UserError as mistake:
         item = Item("source", title, "", problem=str(mistake))
     item = item._replace(languages=source.languages)
@@ -107,7 +120,7 @@ def _source(source: Source, sample: Path) -> Item:
     return item._replace(pairs=left, share=share)
 
 
-def _sample(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - all kinds' signature
+def _sample(item: Item, source: SampleSource, sample: Path) -> Item:  # noqa: ARG001 - all kinds' signature
     lines = sample / "pairs" / "en.jsonl"
     if not lines.is_file():
         return item._replace(origin=str(lines), problem=f"{lines}: not there")
@@ -115,7 +128,7 @@ def _sample(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 -
     return item._replace(origin=str(lines), licence="CC0", pairs=count, megabytes=size, here=True)
 
 
-def _hub(item: Item, source: Source, sample: Path) -> Item:
+def _hub(item: Item, source: HubSource, sample: Path) -> Item:
     item = item._replace(origin=source.dataset, revision=source.revision)
     if Path(source.dataset).is_dir():
         return item._replace(megabytes=_megabytes(Path(source.dataset)), here=True)
@@ -125,17 +138,17 @@ def _hub(item: Item, source: Source, sample: Path) -> Item:
     return item._replace(here=here, problem=_unpinned(item))
 
 
-def _sql(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as above
+def _sql(item: Item, source: SqlSource, sample: Path) -> Item:  # noqa: ARG001 - as above
     if source.url.startswith(_SQLITE):
         path = source.url.removeprefix(_SQLITE)
         return _files(item._replace(origin=path), source, Path(path))
     sources.fill_variables(source.url, source.title)  # raises where a variable is not set
-    return item._replace(origin=shown(source.url))
+    return item._replace(origin=download.shown(source.url))
 
 
-def _file(item: Item, source: Source, sample: Path) -> Item:  # noqa: ARG001 - as above
+def _file(item: Item, source: FilesSource | TmxSource, sample: Path) -> Item:  # noqa: ARG001 - as above
     found = sources.find_files(source.path)
-    if source.format == "auto":
+    if isinstance(source, FilesSource) and source.format == "auto":
         for file in found:
             readers.format_of(file)
     return _files(item, source, *found)
@@ -147,12 +160,12 @@ def _files(item: Item, source: Source, *files: Path) -> Item:
     return item._replace(megabytes=sum(map(_megabytes, files)), here=True)
 
 
-_KINDS: Mapping[str, Callable[[Item, Source, Path], Item]] = {
-    "sample": _sample,
-    "hub": _hub,
-    "sql": _sql,
-    "files": _file,
-    "tmx": _file,
+_KINDS: Mapping[type[Source], Callable[[Item, Any, Path], Item]] = {
+    SampleSource: _sample,
+    HubSource: _hub,
+    SqlSource: _sql,
+    FilesSource: _file,
+    TmxSource: _file,
 }
 _SQLITE = "sqlite:///"
 
@@ -182,8 +195,12 @@ def _lines(path: Path) -> int | None:
 
 
 def _benchmark(benchmark: Benchmark) -> Item:
-    origin, preset = benchmark.origin, PRESETS.get(benchmark.preset)
-    where = origin.path or origin.hub or shown(origin.url)
+    try:
+        origin = registry.origin(benchmark)
+    except UserError as mistake:
+        return Item("benchmark", benchmark.name, "", problem=str(mistake))
+    preset = PRESETS[benchmark.preset] if isinstance(benchmark, PresetBenchmark) else None
+    where = origin.path or origin.hub or download.shown(origin.url)
     item = Item("benchmark", benchmark.name, where, origin.revision, origin.licence)
     if origin.path:
         missing = "" if Path(origin.path).is_dir() else f"{origin.path}: no such folder; put it there"
@@ -205,9 +222,9 @@ def _fetched(name: str, origin: Origin) -> bool:
 
 
 def _translations(translate: Translate) -> list[Item]:
-    if translate.engine not in ("transformers", "ctranslate2"):
+    if not isinstance(translate, TranslateWithModel):
         return []
-    names = dict.fromkeys(translate.models.get(lang, translate.model) for lang in translate.languages)
+    names = dict.fromkeys(map(translate.model_for, translate.languages))
     return [_model("translation", name, "translate.model") for name in names]
 
 

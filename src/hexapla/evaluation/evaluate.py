@@ -54,16 +54,16 @@ class Evaluation(NamedTuple):
     """What the figures depend on beside the weights: lengths, precision, prompts."""
 
 
-def task(name: str, folder: Path, languages: Sequence[str] = (), candidate_text: str = "sentence") -> Task:
+def task(name: str, folder: Path, languages: Sequence[str] = (), passage_unit: str = "sentence") -> Task:
     """Read a benchmark's folder, in whichever format it is.
 
     Raises:
         UserError: the folder is no benchmark, lacks a language, or a file in it is broken.
     """
     if lareqa.detect(folder) == "lareqa":
-        return Task(name, lareqa.load(folder, languages, candidate_text=candidate_text))
-    if candidate_text != "sentence":
-        raise UserError(f"{folder}: candidate_text '{candidate_text}' is for benchmarks in LAReQA format")
+        return Task(name, lareqa.load(folder, languages, passage_unit=passage_unit))
+    if passage_unit != "sentence":
+        raise UserError(f"{folder}: passage_unit '{passage_unit}' is for benchmarks in LAReQA format")
     return Task(name, [miracl.load(folder, lang) for lang in languages or miracl.languages(folder)])
 
 

@@ -9,10 +9,10 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from hexapla.benchmarks.origins import fetchable, shown
 from hexapla.io import cache
 from hexapla.schema import UserError
 
@@ -124,3 +124,17 @@ def snapshot(dataset: str, revision: str, patterns: Sequence[str], *, advice: st
             f"{dataset}@{revision}: can't be fetched from the hub ({_HUB.get(kind, kind)}); "
             f"{advice or 'check id, revision and network'}"
         ) from None
+
+
+def fetchable(url: str) -> bool:
+    """Whether by https, or by http on this machine, where nobody listens in."""
+    address = urlsplit(url)
+    return address.scheme == "https" or (
+        address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost")
+    )
+
+
+def shown(url: str) -> str:
+    """An address fit for logs and messages: without user, password and query, which may hold secrets."""
+    address = urlsplit(url)
+    return address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()

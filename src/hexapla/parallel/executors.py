@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from hexapla.config_data import Executor
+from hexapla.config import Executor
 from hexapla.schema import UserError, first_line
 
 LOG_EVERY = 30.0

@@ -12,9 +12,8 @@ import numpy as np
 
 from hexapla.benchmarks import lareqa as suites
 from hexapla.benchmarks import miracl, registry
-from hexapla.benchmarks.registry import Found
-from hexapla.config import Benchmark
-from hexapla.config_data import Collect, Source
+from hexapla.benchmarks.registry import LocalBenchmark
+from hexapla.config import Benchmark, Collect, FilesSource, FolderBenchmark, Source, TmxSource
 from hexapla.data.collect import dedup, shards, sources
 from hexapla.data.collect.dedup import RowFates
 from hexapla.data.collect.shards import SourceShards
@@ -47,7 +46,7 @@ def collect(
     _refuse_sources_inside((out, benchmarks_out), resolved)
     folders = [shards.find_folder(source, sample) for source in resolved]
     # Benchmarks come first, because mistakes in them show soon; what was fetched stays, whatever fails later.
-    found = [registry.find(benchmark) for benchmark in benchmarks]
+    found = [registry.fetch(benchmark) for benchmark in benchmarks]
     sizes = [_count_texts(each) for each in found]
     with cache.scratch_folder("collect") as work:
         read = [
@@ -124,7 +123,7 @@ def _write_pairs(
 
 def _refuse_sources_inside(outs: Sequence[Path], resolved: Sequence[Source]) -> None:
     for source in resolved:
-        for file in sources.find_files(source.path) if source.kind in ("files", "tmx") else ():
+        for file in sources.find_files(source.path) if isinstance(source, FilesSource | TmxSource) else ():
             for out in outs:
                 if out.resolve() in (file.resolve(), *file.resolve().parents):
                     raise UserError(f"{file}: lies in {out}, which `collect` replaces; put it elsewhere")
@@ -135,14 +134,16 @@ def _refuse_sources_inside(outs: Sequence[Path], resolved: Sequence[Source]) -> 
 
 def _refuse_benchmarks_inside(out: Path, benchmarks: Sequence[Benchmark]) -> None:
     for benchmark in benchmarks:
+        if not isinstance(benchmark, FolderBenchmark):
+            continue
         folder = Path(benchmark.path).resolve()
-        if benchmark.path and out.resolve() in (folder, *folder.parents):
+        if out.resolve() in (folder, *folder.parents):
             raise UserError(
                 f"benchmarks: '{benchmark.name}' lies in {out}, which `collect` replaces; put it elsewhere"
             )
 
 
-def _count_texts(found: Found) -> dict[str, int]:
+def _count_texts(found: LocalBenchmark) -> dict[str, int]:
     """Read the benchmark, so that a broken one fails here and not after hours of training; return its size.
 
     Of a MIRACL corpus, which may have gigabytes, only the topics and judgements are read.
@@ -150,7 +151,7 @@ def _count_texts(found: Found) -> dict[str, int]:
     if found.format == "miracl":
         return {"questions": sum(len(miracl.load(found.folder, lang).topics) for lang in found.languages)}
     # All languages are read, because `validate` looks for each in the training data.
-    read = suites.load(found.folder, candidate_text=found.candidate_text)
+    read = suites.load(found.folder, passage_unit=found.passage_unit)
     return {
         "questions": sum(question.lang in found.languages for question in read.questions),
         "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
@@ -158,13 +159,13 @@ def _count_texts(found: Found) -> dict[str, int]:
 
 
 def _copy_benchmarks(
-    found: Sequence[Found], sizes: Sequence[dict[str, int]], out: Path
+    found: Sequence[LocalBenchmark], sizes: Sequence[dict[str, int]], out: Path
 ) -> dict[str, dict[str, Any]]:
     """Copy all benchmarks into the folder `out`, or none; return what the summary says of each."""
     cards = {}
     with cache.atomic_folder(out) as folder:
         for each, size in zip(found, sizes, strict=True):
-            files = registry.place(each, folder / each.name)
+            files = registry.copy(each, folder / each.name)
             cards[each.name] = {
                 "origin": str(each.origin),
                 "licence": each.origin.licence,

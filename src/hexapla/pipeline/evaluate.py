@@ -22,7 +22,7 @@ def evaluate(
     `data` holds the benchmarks as `collect` left them.
     """
     # All are read before the first is encoded: a broken file costs no work.
-    tasks = [evaluation.task(b.name, data / b.name, b.languages, b.candidate_text) for b in benchmarks]
+    tasks = [evaluation.task(b.name, data / b.name, b.languages, b.passage_unit) for b in benchmarks]
     judged = encoder.load(str(model), prompts={})
     settings = evaluation.Settings(
         evaluate.question_tokens, evaluate.passage_tokens, evaluate.precision, evaluate.centring

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hexapla import tracking
-from hexapla.config_data import Executor, Translate
+from hexapla.config import Executor, Translate
 from hexapla.data.translate import columns, engines, parallel, pieces, ratings
 from hexapla.data.translate.columns import Column, Done
 from hexapla.data.translate.parallel import Tally

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from hexapla.config import Benchmark
-from hexapla.config_data import Executor, Validate
+from hexapla.config import Benchmark, Executor, Validate
 from hexapla.data.validate import contamination as benchmark_texts
 from hexapla.data.validate import passes
 from hexapla.data.validate import summary as results

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.config_data import Source
+from hexapla.config import FilesSource, HubSource
 from hexapla.data.collect.rows import SourceCounts, hash_content, make_pairs
 from hexapla.schema import Pair, UserError
 
@@ -18,7 +18,8 @@ texts = st.text(letters, min_size=1).filter(str.strip)
 
 def pairs(rows: list[dict], counts: SourceCounts | None = None, **settings: object) -> list[Pair]:
     """Of rows as they are, without a file."""
-    source = Source(**{"kind": "files", "name": "x", "path": "-", **settings})
+    given = {"name": "x", **settings}
+    source = HubSource(**given) if "dataset" in given else FilesSource(path="-", **given)
     named = [(f"a.jsonl:{number}", row) for number, row in enumerate(rows, 1)]
     return list(make_pairs(named, source, counts or SourceCounts()))
 
@@ -129,7 +130,7 @@ def test_a_limit_counts_the_pairs_that_were_taken_and_reads_no_further() -> None
         raise AssertionError
 
     counts = SourceCounts()
-    source = Source(kind="files", path="-", limit=5)
+    source = FilesSource(path="-", limit=5)
     found = list(make_pairs(endless(), source, counts))
     assert [pair.question for pair in found] == ["1?", "3?", "5?", "7?", "9?"]
     assert (counts.read, counts.skipped) == (10, 5)
@@ -169,7 +170,7 @@ def test_what_is_no_text_in_a_dataset_of_the_hub_is_counted() -> None:
     bad = ["", None, "a\0b", "a\x1bb"]
     rows = [GOOD, *({**GOOD, "passage": text} for text in bad), {**GOOD, "question": "Why?"}]
     counts = SourceCounts()
-    source = {"kind": "hub", "dataset": "a/b", "revision": "c"}
+    source = {"dataset": "a/b", "revision": "c"}
     assert [pair.question for pair in pairs(rows, counts, **source)] == [GOOD["question"], "Why?"]
     assert (counts.read, counts.unusable) == (6, 4)
     with pytest.raises(UserError, match="a.jsonl:1: no column 'passage'"):
@@ -183,7 +184,7 @@ def test_a_bad_translation_in_a_dataset_of_the_hub_goes_alone() -> None:
     bad = {"id": "b", "texts": {**row["texts"], "en": {"q": "W\0ho?", "p": long}}}
     settings = {"columns": WIDE, "languages": ("en", "de", "fr"), "cut_passages": 40}
     counts = SourceCounts()
-    found = pairs([row, bad], counts, kind="hub", dataset="a/b", revision="c", **settings)
+    found = pairs([row, bad], counts, dataset="a/b", revision="c", **settings)
     assert [(pair.id, pair.lang) for pair in found] == [("x/a", "en"), ("x/a", "fr")]
     assert (counts.read, counts.unusable, counts.translations) == (2, 2, 1)
     assert (counts.cut, counts.cleaned) == (2, 2)

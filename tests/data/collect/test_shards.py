@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from hexapla.config_data import Source
+from hexapla.config import FilesSource
 from hexapla.data.collect import dedup, shards, sources
 from hexapla.data.collect.rows import SourceCounts, make_pairs
 from hexapla.io import tables
@@ -41,7 +41,7 @@ def written(path, rows):
 
 
 def source(path, **own):
-    return Source(kind="files", name="own", path=str(path), **own)
+    return FilesSource(name="own", path=str(path), **own)
 
 
 def read(one, here):

@@ -12,7 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from hexapla.config_data import Source
+from hexapla.config import (
+    AnySource,
+    FilesSource,
+    HubSource,
+    PresetSource,
+    SampleSource,
+    Source,
+    SqlSource,
+    TmxSource,
+    reference,
+)
 from hexapla.data.collect import sources
 from hexapla.data.collect.rows import RowReader, SourceCounts, make_pairs
 from hexapla.io import cache
@@ -35,7 +45,7 @@ def read(source: Source, counts: SourceCounts | None = None) -> list[Pair]:
 
 
 def read_file(path: object, counts: SourceCounts | None = None, **settings: object) -> list[Pair]:
-    return read(Source(kind="files", name="x", path=str(path), **settings), counts)
+    return read(FilesSource(name="x", path=str(path), **settings), counts)
 
 
 def squad(*qas: dict) -> dict:
@@ -63,7 +73,7 @@ def hub_folder(path: Path, **columns: list) -> str:
 
 
 def hub(dataset: str, **settings: object) -> Source:
-    return Source(**{"kind": "hub", "name": "x", "dataset": dataset, "revision": "abc", **settings})
+    return HubSource(**{"name": "x", "dataset": dataset, "revision": "abc", **settings})
 
 
 # --- good rows ---------------------------------------------------------------------------------
@@ -87,7 +97,7 @@ def test_formats_agree(tmp_path: Path) -> None:
     kinds = ("jsonl", "csv", "parquet", "jsonl.gz", "csv.gz")
     found = [read_file(tmp_path / f"a.{kind}") for kind in kinds]
     found.append(read(hub(folder)))
-    found.append(read(Source(kind="sql", name="x", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa")))
+    found.append(read(SqlSource(name="x", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa")))
     assert len(found[0]) == 2
     assert found[0][0].question == "Who sleeps?"
     assert found[0][0].lang == "en"
@@ -166,7 +176,7 @@ def test_tmx_units_become_pairs(tmp_path: Path) -> None:
     def write(*units: str) -> Source:
         path = tmp_path / "a.tmx"
         path.write_text(f"<tmx><body>{''.join(units)}</body></tmx>", encoding="utf-8")
-        return Source(kind="tmx", name="x", path=str(path))
+        return TmxSource(name="x", path=str(path))
 
     question = unit("a/b/question", de="Wer schläft?", en="Who sleeps?", fr="Qui ?")
     passage = unit("a/b/passage", de="Die Katze schläft.", en="The cat sleeps.")
@@ -202,7 +212,7 @@ def test_the_help_in_many_languages_is_read_as_it_lies() -> None:
 
 def test_the_sample_is_read_as_it_was() -> None:
     counts = SourceCounts()
-    found = read(Source(kind="sample"), counts)
+    found = read(SampleSource(), counts)
     written = [json.loads(line) for line in (SAMPLE / "pairs" / "en.jsonl").read_text("utf-8").splitlines()]
     assert [(p.id, p.question, p.passage, p.answer) for p in found] == [
         (f"sample/{row['id']}", row["question"], row["passage"], row["answer"]) for row in written
@@ -222,10 +232,10 @@ def test_rows_are_skipped_over_files_and_shards(tmp_path: Path) -> None:
         base.executemany("INSERT INTO qa VALUES (?, ?)", [(f"{i}?", "The cat.") for i in range(5)])
     base.close()
     for source in (
-        Source(kind="files", path=str(tmp_path / "*.jsonl")),
-        Source(kind="sample"),
+        FilesSource(path=str(tmp_path / "*.jsonl")),
+        SampleSource(),
         hub(folder),
-        Source(kind="sql", url=f"sqlite:///{tmp_path / 'a.db'}", query="qa"),
+        SqlSource(url=f"sqlite:///{tmp_path / 'a.db'}", query="qa"),
     ):
         whole = list(sources.read_rows(source, SAMPLE))
         for skip in (0, 1, 3, 4, len(whole), len(whole) + 2):
@@ -237,7 +247,7 @@ def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> Non
     lines(tmp_path / "b.jsonl", GOOD, GOOD)
 
     def known(**settings: object) -> str | None:
-        return sources.fingerprint(Source(**{"kind": "files", "path": path, **settings}), SAMPLE)
+        return sources.fingerprint(FilesSource(**{"path": path, **settings}), SAMPLE)
 
     one = known()
     assert one == known()
@@ -252,7 +262,7 @@ def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> Non
         known(sample=0.5),
         known(cut_passages=100),
         known(languages=("en",)),
-        known(kind="sample", path=""),
+        sources.fingerprint(SampleSource(), SAMPLE),
     ]
     assert len({one, *others}) == len(others) + 1
     (tmp_path / "c.jsonl").write_bytes((tmp_path / "a.jsonl").read_bytes())
@@ -264,9 +274,9 @@ def test_a_fingerprint_follows_the_files_and_the_settings(tmp_path: Path) -> Non
 
 
 def test_a_fingerprint_follows_the_version_of_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sources.fingerprint(Source(kind="sample"), SAMPLE)
+    before = sources.fingerprint(SampleSource(), SAMPLE)
     monkeypatch.setattr(sources, "FORMAT", sources.FORMAT + 1)
-    assert sources.fingerprint(Source(kind="sample"), SAMPLE) != before
+    assert sources.fingerprint(SampleSource(), SAMPLE) != before
 
 
 def test_a_fingerprint_is_known_of_a_commit_and_of_a_folder_alone(tmp_path: Path) -> None:
@@ -284,13 +294,13 @@ def test_a_fingerprint_is_known_of_a_commit_and_of_a_folder_alone(tmp_path: Path
     local.append(known(dataset=folder))
     assert None not in (*commits, *files, *local)
     assert len({*commits, *files, *local}) == 7
-    assert sources.fingerprint(Source(kind="sql", url="sqlite:///a", query="b"), SAMPLE) is None
+    assert sources.fingerprint(SqlSource(url="sqlite:///a", query="b"), SAMPLE) is None
 
 
 def test_every_kind_has_a_reader() -> None:
-    from typing import get_args, get_type_hints
-
-    assert {*sources.READERS, ""} == set(get_args(get_type_hints(Source)["kind"]))
+    assert set(sources.READERS) == {
+        kind for kind in reference.sections(AnySource) if kind is not PresetSource
+    }
 
 
 # --- mistakes --------------------------------------------------------------------------------------
@@ -314,8 +324,8 @@ def test_bad_files_are_refused(tmp_path: Path) -> None:
         "a.txt": ["a.txt", "format"],
     }
     for name, wanted in cases.items():
-        refused(wanted, Source(kind="files", path=str(tmp_path / name)))
-    named = Source(kind="files", path=str(tmp_path / "none.json"), columns={"question": "q"})
+        refused(wanted, FilesSource(path=str(tmp_path / name)))
+    named = FilesSource(path=str(tmp_path / "none.json"), columns={"question": "q"})
     refused(["none.json", "columns"], named)
 
 
@@ -385,9 +395,9 @@ def test_the_papers_sources_are_there():
 
 @pytest.mark.parametrize("name", LOADABLE)
 def test_a_preset_becomes_a_pinned_dataset_of_the_hub(name):
-    given = Source(preset=name, limit=7, sample=0.5, min_passage_chars=3, cut_passages=400)
+    given = PresetSource(preset=name, limit=7, sample=0.5, min_passage_chars=3, cut_passages=400)
     source = sources.resolve_preset(given)
-    assert (source.kind, source.preset, source.title) == ("hub", "", name)
+    assert (type(source), source.title) == (HubSource, name)
     assert len(source.revision) == 40
     assert set(source.revision) <= set("0123456789abcdef")
     assert "/" in source.dataset
@@ -398,7 +408,7 @@ def test_a_preset_becomes_a_pinned_dataset_of_the_hub(name):
 
 @pytest.mark.parametrize("name", LOADABLE)
 def test_the_columns_find_question_and_passage_in_a_documented_row(name):
-    reader = RowReader("row 1", ROWS[name], sources.resolve_preset(Source(preset=name)).columns)
+    reader = RowReader("row 1", ROWS[name], sources.resolve_preset(PresetSource(preset=name)).columns)
     assert (reader.read_text("question"), reader.read_text("passage")) == ("Who?", "The cat.")
     assert reader.read_answer() == ("cat" if name in ANSWERED else "")
     assert reader.read_negatives() == ()
@@ -416,21 +426,21 @@ def test_datasets_reads_a_preset_from_files_that_lie_as_the_hub_has_them(name, t
         part = {"split": "train", "path": f"{file.parent.name}/train-*"}
         card = {"configs": [{"config_name": preset.config or "default", "data_files": [part]}]}
         (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(card)}---\n")
-    source = dataclasses.replace(sources.resolve_preset(Source(preset=name)), dataset=str(tmp_path))
+    source = dataclasses.replace(sources.resolve_preset(PresetSource(preset=name)), dataset=str(tmp_path))
     (pair,) = make_pairs(sources.read_rows(source, tmp_path), source, SourceCounts())
     assert (pair.source, pair.lang, pair.question, pair.passage) == (name, "en", "Who?", "The cat.")
     assert pair.negatives == ()
 
 
 def test_negatives_that_a_preset_leaves_out_can_be_asked_for():
-    asked = Source(preset="mr-tydi-en", columns={"negatives": "negative_passages.text"})
+    asked = PresetSource(preset="mr-tydi-en", columns={"negatives": "negative_passages.text"})
     reader = RowReader("row 1", ROWS["mr-tydi-en"], sources.resolve_preset(asked).columns)
     assert reader.read_negatives() == ("The dog.",)
 
 
 def test_what_stands_beside_a_preset_goes_before_it():
     source = sources.resolve_preset(
-        Source(
+        PresetSource(
             preset="duorc", name="films", split="validation", columns={"negatives": "hard"}, where={"a": "b"}
         )
     )
@@ -438,7 +448,7 @@ def test_what_stands_beside_a_preset_goes_before_it():
     assert source.columns == {**PRESETS["duorc"].columns, "negatives": "hard"}
     assert source.where == {"a": "b"}
     assert (
-        sources.resolve_preset(Source(preset="mfaq", split="validation")).path
+        sources.resolve_preset(PresetSource(preset="mfaq", split="validation")).path
         == "en_flat/mfaq-validation*.parquet"
     )
 
@@ -454,13 +464,13 @@ def test_a_configuration_that_a_note_names_can_be_asked_for(name, config, monkey
 
     assert f"`config: {config}`" in PRESETS[name].note
     monkeypatch.setattr(datasets, "load_dataset", loaded)
-    source = sources.resolve_preset(Source(preset=name, config=config, cut_passages=400))
+    source = sources.resolve_preset(PresetSource(preset=name, config=config, cut_passages=400))
     (pair,) = make_pairs(sources.read_rows(source, None), source, SourceCounts())
     assert (pair.source, pair.passage) == (name, "The cat.")
 
 
 def test_other_sources_stay_as_they_are():
-    source = Source(kind="files", path="a.jsonl")
+    source = FilesSource(path="a.jsonl")
     assert sources.resolve_preset(source) is source
 
 
@@ -475,7 +485,7 @@ def test_other_sources_stay_as_they_are():
 )
 def test_what_is_unknown_or_out_of_reach_says_what_to_do(name, message):
     with pytest.raises(UserError, match=message) as caught:
-        sources.resolve_preset(Source(preset=name))
+        sources.resolve_preset(PresetSource(preset=name))
     assert "\n" not in str(caught.value)
 
 
@@ -484,7 +494,7 @@ def test_a_preset_without_a_known_commit_asks_for_one(monkeypatch):
     with pytest.raises(
         UserError, match=r"kind 'hub' with dataset rajpurkar/squad and a `revision`.*commits/main"
     ):
-        sources.resolve_preset(Source(preset="squad"))
+        sources.resolve_preset(PresetSource(preset="squad"))
 
 
 # --- databases -----------------------------------------------------------------------------------

@@ -8,7 +8,12 @@ import pytest
 
 import tiny_models
 from conftest import SAMPLE
-from hexapla.config_data import Translate
+from hexapla.config import (
+    TranslateFromMemory,
+    TranslateWithApertium,
+    TranslateWithCTranslate2,
+    TranslateWithTransformers,
+)
 from hexapla.data.translate import compiled, engines
 from hexapla.schema import UserError
 from tiny_models import EN, TAUGHT
@@ -20,21 +25,19 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_memory_is_the_default_and_built_once() -> None:
-    settings = Translate(languages=("de", "es"))
+    settings = TranslateFromMemory(languages=("de", "es"))
     engines.check(settings, SAMPLE)
     one = engines.engine(settings, SAMPLE, "de")
     assert one.name == "memory"
     assert engines.engine(pickle.loads(pickle.dumps(settings)), SAMPLE, "es") is one
-    assert (
-        engines.engine(replace(settings, memories=("x.jsonl",), engine="apertium"), SAMPLE, "de") is not one
-    )
+    assert engines.engine(TranslateWithApertium(languages=("es",)), SAMPLE, "es") is not one
     with pytest.raises(UserError, match="memory has no 'fr'"):
         engines.check(replace(settings, languages=("de", "fr")), SAMPLE)
 
 
 def test_each_language_has_its_model(taught, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Translate(
-        engine="transformers", languages=("de", "es", "zh"), model=str(taught["nllb"]),
+    settings = TranslateWithTransformers(
+        languages=("de", "es", "zh"), model=str(taught["nllb"]),
         models={"es": str(taught["marian"])},
     )  # fmt: skip
     engines.check(settings, SAMPLE)
@@ -47,7 +50,7 @@ def test_each_language_has_its_model(taught, tmp_path: Path, monkeypatch: pytest
 
 
 def test_ctranslate2_is_checked_before_any_work(taught, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Translate(engine="ctranslate2", languages=("de",), model=str(taught["nllb"]), compute="int8")
+    settings = TranslateWithCTranslate2(languages=("de",), model=str(taught["nllb"]), compute="int8")
 
     def gone(name: str):
         raise ImportError(name)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hexapla.config_data import Validate
+from hexapla.config import Validate
 from hexapla.data.validate.checks import (
     EXAMPLES,
     TABLE_RULES,

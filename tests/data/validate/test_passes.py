@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SAMPLE
-from hexapla.config_data import Validate
+from hexapla.config import Validate
 from hexapla.data.validate import contamination, passes
 from hexapla.io import hashing, tables
 from hexapla.schema import QUALITY_COLUMNS, Pair, Quality

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hexapla.config_data import Source
+from hexapla.config import HubSource, Source
 from hexapla.io.readers import Row
 from hexapla.schema import ORIGINAL, SOURCE_LANGUAGE, Pair, UserError
 from hexapla.text import sentences
@@ -239,7 +239,7 @@ def make_pairs(rows: Iterable[Row], source: Source, counts: SourceCounts) -> Ite
                 continue
             pairs = _make_row_pairs(where, row, source, columns, counts)
         except UnusableError:
-            if source.kind != "hub":
+            if not isinstance(source, HubSource):
                 raise
             pairs = "unusable"
         if isinstance(pairs, str):
@@ -325,7 +325,7 @@ def _make_translation(
     try:
         pair = _make_pair(reader, source, lang, counts, own)
     except UnusableError:
-        if source.kind != "hub":
+        if not isinstance(source, HubSource):
             raise
         counts.unusable += 1
         return []

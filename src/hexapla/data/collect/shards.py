@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 from tqdm import tqdm
 
-from hexapla.config_data import Source
+from hexapla.config import Source
 from hexapla.data.collect import sources
 from hexapla.data.collect.dedup import KEPT, RowFates
 from hexapla.data.collect.rows import SourceCounts, make_pairs

@@ -17,12 +17,20 @@ from urllib.parse import quote
 
 import yaml
 
-from hexapla.config_data import Source
+from hexapla.config import (
+    FilesSource,
+    HubSource,
+    PresetSource,
+    SampleSource,
+    Source,
+    SqlSource,
+    TmxSource,
+)  # fmt: skip
+from hexapla.config.reading import fields
 from hexapla.data.collect.rows import FORMAT
 from hexapla.io import hashing, readers
 from hexapla.io.readers import Row, Skip
-from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
-from hexapla.strict import hint
+from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line, suggest
 from hexapla.text import sentences
 
 # --- presets -------------------------------------------------------------------------------------
@@ -63,11 +71,12 @@ def resolve_preset(source: Source) -> Source:
     Raises:
         UserError: the name is unknown, or its corpus can't be loaded; the message says what to do instead.
     """
-    if not (name := source.preset):
+    if not isinstance(source, PresetSource):
         return source
+    name = source.preset
     presets = load_presets()
     if name not in presets:
-        raise UserError(f"collect.sources: preset '{name}' is unknown; {hint(name, presets)}")
+        raise UserError(f"collect.sources: preset '{name}' is unknown; {suggest(name, presets)}")
     preset = presets[name]
     if not preset.loadable:
         raise UserError(f"collect.sources: preset '{name}' can't be loaded: {preset.note}")
@@ -77,19 +86,20 @@ def resolve_preset(source: Source) -> Source:
             f"{preset.hub} and a `revision` of https://huggingface.co/datasets/{preset.hub}/commits/main"
         )
     split = source.split if source.split != "train" else preset.split
-    return dataclasses.replace(
-        source,
-        kind="hub",
-        preset="",
-        name=source.title,
+    settings = {key: getattr(source, key) for key in fields(Source)}
+    settings |= {
+        "name": source.title,
+        "columns": {**preset.columns, **source.columns},
+        "where": {**preset.where, **source.where},
+        "languages": source.languages or (() if preset.languages == (SOURCE_LANGUAGE,) else preset.languages),
+    }
+    return HubSource(
         dataset=preset.hub,
         config=source.config or preset.config,
         revision=preset.revision,
         split=split,
         path=preset.path.replace("{split}", split),
-        columns={**preset.columns, **source.columns},
-        where={**preset.where, **source.where},
-        languages=source.languages or (() if preset.languages == (SOURCE_LANGUAGE,) else preset.languages),
+        **settings,
     )
 
 
@@ -100,14 +110,14 @@ def read_rows(source: Source, sample: Path, skip: int = 0) -> Iterator[Row]:
     """Yield the source's raw rows after the first `skip`, each with the place to name when it is wrong.
 
     Args:
-        source: one with a kind; `resolve_preset` makes one from a preset.
+        source: no preset; `resolve_preset` turns that into a dataset of the hub.
         sample: the folder of the shipped sample.
         skip: the number of rows to pass over, as cheaply as the source allows.
 
     Raises:
         UserError: nothing is there, or it can't be read; the message names file and row.
     """
-    return READERS[source.kind](source, sample, skip)
+    return READERS[type(source)](source, sample, skip)
 
 
 def fingerprint(source: Source, sample: Path) -> str | None:
@@ -115,23 +125,25 @@ def fingerprint(source: Source, sample: Path) -> str | None:
 
     Databases may change at any time, and so may a branch or a tag on the hub: only a commit stays.
     """
-    if source.kind == "sql":
+    if isinstance(source, SqlSource):
         return None
-    if source.kind == "hub" and not _is_folder(source.dataset):
+    if isinstance(source, HubSource) and not _is_folder(source.dataset):
         if not re.fullmatch(r"[0-9a-f]{40}", source.revision):
             return None
         content = ""
-    elif source.kind == "hub":
+    elif isinstance(source, HubSource):
         content = hashing.sha256(Path(source.dataset).expanduser())
     else:
-        paths = [_sample_file(sample)] if source.kind == "sample" else find_files(source.path)
+        paths = (
+            find_files(source.path) if isinstance(source, FilesSource | TmxSource) else [_sample_file(sample)]
+        )
         for path in paths:
             if not path.is_file():
                 raise UserError(f"{path}: not found")
         content = " ".join(map(hashing.sha256, paths))
     settings = dataclasses.asdict(source)
-    if source.kind != "hub":
-        del settings["path"]  # the same files may lie elsewhere
+    if not isinstance(source, HubSource):
+        settings.pop("path", None)  # the same files may lie elsewhere
     settings |= {"name": source.title, "content": content, "format": FORMAT}
     settings["unicode"] = unicodedata.unidata_version
     if source.cut_passages:
@@ -156,7 +168,7 @@ def find_files(path: str) -> list[Path]:
 # --- the sample, files, the hub ------------------------------------------------------------------
 
 
-def _read_sample(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - every kind has this signature
+def _read_sample(source: SampleSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - every kind has this signature
     """Yield the English rows of a parallel sample, `<folder>/pairs/en.jsonl`."""
     return readers.read_rows(_sample_file(sample), "jsonl", Skip(skip))
 
@@ -165,7 +177,7 @@ def _sample_file(sample: Path) -> Path:
     return sample / "pairs" / f"{SOURCE_LANGUAGE}.jsonl"
 
 
-def _read_files(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+def _read_files(source: FilesSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
     left = Skip(skip)
     for file in find_files(source.path):
         kind = readers.format_of(file) if source.format == "auto" else source.format
@@ -174,7 +186,7 @@ def _read_files(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # no
         yield from readers.read_rows(file, kind, left)
 
 
-def _read_hub(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+def _read_hub(source: HubSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
     """Stream a dataset of the hub, or a local folder in the hub's layout.
 
     No code of the dataset runs, because `datasets` 4 and later reads data files only. `path` names the files to
@@ -216,7 +228,7 @@ def _is_folder(dataset: str) -> bool:
 _TMX_PARTS = ("question", "passage", "answer")
 
 
-def _read_tmx(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+def _read_tmx(source: TmxSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
     """Yield a row a language, English first, from TMX files whose units are named after the parts of a pair.
 
     `tuid` is `<id>/question`, `<id>/passage` or, where there is one, `<id>/answer`; the units of an id follow
@@ -262,7 +274,7 @@ _PACKAGES = {
 """Packages of drivers whose module has another name."""
 
 
-def _read_sql(source: Source, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
+def _read_sql(source: SqlSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
     return islice(read_database(source.url, source.query, source.title), skip, None)
 
 
@@ -343,10 +355,10 @@ def _hide_login(error: Exception, address: Any) -> str:
     return line
 
 
-READERS: dict[str, Callable[[Source, Path, int], Iterator[Row]]] = {
-    "sample": _read_sample,
-    "files": _read_files,
-    "hub": _read_hub,
-    "sql": _read_sql,
-    "tmx": _read_tmx,
+READERS: dict[type[Source], Callable[[Any, Path, int], Iterator[Row]]] = {
+    SampleSource: _read_sample,
+    FilesSource: _read_files,
+    HubSource: _read_hub,
+    SqlSource: _read_sql,
+    TmxSource: _read_tmx,
 }

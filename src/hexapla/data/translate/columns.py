@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from hexapla.config_data import Executor, Translate
+from hexapla.config import Executor, Translate
 from hexapla.data.translate import engines, failures, parallel, textshards
 from hexapla.data.translate.parallel import Bundle, Tally, Translations
 from hexapla.data.translate.textshards import Plan

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from hexapla.config_data import Translate
+from hexapla.config import Translate, TranslateFromMemory, TranslateWithCTranslate2, TranslateWithModel
 from hexapla.data.translate.apertium import Apertium
 from hexapla.data.translate.compiled import Compiled
 from hexapla.data.translate.machine import Machine
@@ -40,22 +40,27 @@ def engine(settings: Translate, sample: Path, lang: str) -> Engine:
     Raises:
         UserError: what it needs is not there: a package, a program, a model, a file.
     """
-    model = settings.models.get(lang, settings.model)
-    if settings.engine in ("memory", "apertium"):
-        model = ""
-    return _built(
-        _Wanted(
-            settings.engine, model, settings.compute, settings.batch_tokens, settings.beams,
-            tuple(settings.memories), sample,
-        )
-    )  # fmt: skip
+    memories: tuple[str, ...] = ()
+    compute, batch_tokens, beams = "", 0, 0
+    if isinstance(settings, TranslateFromMemory):
+        memories = settings.memories
+    if isinstance(settings, TranslateWithModel):
+        batch_tokens, beams = settings.batch_tokens, settings.beams
+    if isinstance(settings, TranslateWithCTranslate2):
+        compute = settings.compute
+    model = _model(settings, lang)
+    return _built(_Wanted(settings.engine, model, compute, batch_tokens, beams, memories, sample))
+
+
+def _model(settings: Translate, lang: str) -> str:
+    return settings.model_for(lang) if isinstance(settings, TranslateWithModel) else ""
 
 
 def check(settings: Translate, sample: Path) -> None:
     """Raise UserError unless there is an engine for each language; before any work."""
     wanted: dict[str, list[str]] = {}
     for lang in settings.languages:
-        wanted.setdefault(settings.models.get(lang, settings.model), []).append(lang)
+        wanted.setdefault(_model(settings, lang), []).append(lang)
     for languages in wanted.values():
         engine(settings, sample, languages[0]).check(languages)
 

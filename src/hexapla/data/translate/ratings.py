@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from hexapla.config_data import Executor
+from hexapla.config import Executor
 from hexapla.data.translate import columns, failures, pieces, quality
 from hexapla.data.translate.columns import Column
 from hexapla.data.translate.parallel import Tally

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64, UInt64
 
-from hexapla.config_data import Executor, Validate
+from hexapla.config import Executor, Validate
 from hexapla.data.validate import checks, contamination
 from hexapla.data.validate.checks import Rule, RuleResult
 from hexapla.data.validate.contamination import BenchmarkIndex, BenchmarkMatch, RowName

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hexapla.config_data import Validate
+from hexapla.config import Validate
 from hexapla.io import tables
 from hexapla.schema import SOURCE_LANGUAGE, UserError
 

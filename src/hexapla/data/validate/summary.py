@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from hexapla.config_data import Validate
+from hexapla.config import Validate
 from hexapla.data.validate import checks
 from hexapla.data.validate.checks import RuleResult
 from hexapla.data.validate.contamination import NOT_SEEN, BenchmarkMatch
