@@ -96,6 +96,8 @@ def test_share_of_the_letters_in_the_script(text, lang, share):
     np.testing.assert_equal(script_shares([text], lang), [share])
 
 
+# Python's own Unicode database is older than the libraries'.
+assigned = st.characters(exclude_categories=["Cn", "Cs"])
 mixed = st.text(st.sampled_from("aÀßяЖ犬か한กิकि๓5 \n.ﬁ①Ａ\u0301\u200bªー〆ـ\u02bc"), max_size=20)
 
 
@@ -108,7 +110,7 @@ def share_by_pattern(text, lang):
 
 
 @given(
-    st.lists(mixed | st.text(max_size=8), max_size=4),
+    st.lists(mixed | st.text(assigned, max_size=8), max_size=4),
     st.sampled_from(["en", "zh", "ja", "sr", "th", "hi", "uk-UA"]),
 )
 def test_shares_agree_with_another_library(texts, lang):

@@ -9,6 +9,8 @@ from conftest import LANGUAGES, sample
 from hexapla.text.normalize import (
     FAULTS,
     Positive,
+    contains_answer,
+    find_answer,
     find_fault,
     hash_shingles,
     normalize_text,
@@ -76,6 +78,47 @@ def test_hashes_of_shingles_are_those_that_cached_signatures_were_made_of():
 
 
 @pytest.mark.parametrize(
+    ("passage", "answer", "lang", "place"),
+    [
+        ("In 1945 there were 4.", "4", "en", 19),
+        ("In 1945 it ended.", "4", "en", None),
+        ("Bu 1945 yılında bitti.", "4", "tr", None),
+        ("战争于1945年结束。", "4", "zh", None),
+        ("一共有4人。", "4", "zh", 3),
+        ("The category of a cat.", "cat", "en", 18),
+        ("A category.", "cat", "en", None),
+        ("The cat's tail", "cat", "en", 4),
+        ("concat", "cat", "en", None),
+        ("猫睡在沙发上", "沙发", "zh", 3),
+        ("แมวนอนบนโซฟา", "โซฟา", "th", 8),
+        ("แมวชื่อ Tom นอน", "Tom", "th", 8),
+        ("แมวชื่อTomนอน", "Tom", "th", 7),
+        ("서울에서", "서울", "ko", 0),
+        ("tungstendir", "tungsten", "tr-TR", 0),
+        ("στο Τόκιο", "το Τόκιο", "el", 1),
+        ("naïve", "nai\u0308ve", "fr", None),
+        ("cafe\u0301s", "cafe", "fr", None),
+        ("aXa Xa", "Xa", "en", 4),
+        ("anything", "", "en", None),
+    ],
+)
+def test_an_answer_is_not_found_inside_a_word_or_a_number(passage, answer, lang, place):
+    found = find_answer(passage, answer, lang)
+    assert found == (None if place is None else (place, place + len(answer)))
+    assert contains_answer(passage, answer, lang) == (place is not None)
+
+
+def test_an_answer_is_found_in_any_case_of_letters_if_it_is_asked_for():
+    assert find_answer("A Category, the CAT.", "cat", "en") is None
+    assert find_answer("A Category, the CAT.", "cat", "en", ignore_case=True) == (16, 19)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_answer_of_the_sample_is_found(lang):
+    assert all(contains_answer(row["passage"], row["answer"], lang) for row in sample(lang))
+
+
+@pytest.mark.parametrize(
     ("negative", "wanted"),
     [
         ("The dog sat on the mat.", None),
@@ -88,11 +131,12 @@ def test_hashes_of_shingles_are_those_that_cached_signatures_were_made_of():
         ("Nay", "length"),
         ("x" * 40, None),
         ("x" * 41, "length"),
-        ("A bat" + "x" * 40, "holds the answer"),
+        ("A bat" + "x" * 40, "length"),
+        ("A bat" + "!" * 40, "holds the answer"),
     ],
 )
 def test_what_may_not_be_a_negative_is_named(negative, wanted):
-    positive = Positive(normalize_text("A bat flew by."), "A bat", (4, 40))
+    positive = Positive(normalize_text("A bat flew by."), "A bat", (4, 40), "en")
     held = negative == "HELD out!"
     number = find_fault(negative, normalize_text(negative), positive, in_benchmark=held)
     assert (FAULTS[number - 1] if number else None) == wanted
@@ -100,6 +144,8 @@ def test_what_may_not_be_a_negative_is_named(negative, wanted):
 
 def test_where_no_answer_may_not_stand_none_counts():
     assert (
-        find_fault("A bat sat", normalize_text("A bat sat"), Positive("", "", (4, 40)), in_benchmark=False)
+        find_fault(
+            "A bat sat", normalize_text("A bat sat"), Positive("", "", (4, 40), "en"), in_benchmark=False
+        )
         == 0
     )

@@ -8,15 +8,14 @@ passages and 3,696 questions: none and one.
 
 import functools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, UInt32
 
 from hexapla.schema import UserError
-from hexapla.text.normalize import character_mask, code_points
 
 # --- codes ---------------------------------------------------------------------------------------
 
@@ -129,6 +128,25 @@ def _letter_scripts(char: str) -> frozenset[str]:
     if not unicodedata.category(char).startswith("L"):
         return frozenset()
     return frozenset(database.script_extension(char))
+
+
+_CODE_POINTS = 0x110000
+
+
+def code_points(text: str) -> UInt32[np.ndarray, " chars"]:
+    """Return the text's characters as numbers, without a copy of each."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def character_mask(
+    codes: UInt32[np.ndarray, " chars"], counts: Callable[[str], bool]
+) -> Bool[np.ndarray, " codepoints"]:
+    """Return a table, by code point, of what `counts` says; it asks only for characters that occur in `codes`."""
+    table = np.zeros(_CODE_POINTS, bool)
+    table[codes] = True
+    occurring = np.flatnonzero(table)
+    table[occurring] = [counts(chr(code)) for code in occurring.tolist()]
+    return table
 
 
 # --- the language of a text ----------------------------------------------------------------------

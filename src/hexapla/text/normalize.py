@@ -4,32 +4,18 @@ Texts are normalized thousands at a time: their characters as one array and a ta
 which gives what `normalize_text` gives, several times as fast.
 """
 
+import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt32, UInt64
+from jaxtyping import UInt32, UInt64
 
-_CODE_POINTS = 0x110000
+from hexapla.text.languages import base_language, character_mask, code_points
+
 _END = "\n"
-
-
-def code_points(text: str) -> UInt32[np.ndarray, " chars"]:
-    """Return the text's characters as numbers, without a copy of each."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
-def character_mask(
-    codes: UInt32[np.ndarray, " chars"], counts: Callable[[str], bool]
-) -> Bool[np.ndarray, " codepoints"]:
-    """Return a table, by code point, of what `counts` says; it asks only for characters that occur in `codes`."""
-    table = np.zeros(_CODE_POINTS, bool)
-    table[codes] = True
-    occurring = np.flatnonzero(table)
-    table[occurring] = [counts(chr(code)) for code in occurring.tolist()]
-    return table
 
 
 # --- equal texts ---------------------------------------------------------------------------------
@@ -85,6 +71,95 @@ def hash_shingles(codes: UInt32[np.ndarray, " chars"], width: int) -> UInt64[np.
     return hashes
 
 
+# --- answers -------------------------------------------------------------------------------------
+
+_ATTACHING = frozenset(
+    [
+        "ar",
+        "arc",
+        "az",
+        "ckb",
+        "el",
+        "et",
+        "eu",
+        "fa",
+        "fi",
+        "he",
+        "hu",
+        "ka",
+        "kk",
+        "kn",
+        "ko",
+        "ku",
+        "ky",
+        "ml",
+        "mn",
+        "ps",
+        "qu",
+        "sd",
+        "ta",
+        "te",
+        "tk",
+        "tr",
+        "tt",
+        "ug",
+        "ur",
+        "uz",
+        "yi",
+    ]
+)
+"""Languages that write articles, prepositions, particles or case endings together with a word: an answer is often a
+part of a longer word of its passage (Turkish `tungsten` in `tungstendir`, Greek `το Τόκιο` in `στο Τόκιο`)."""
+
+
+def find_answer(passage: str, answer: str, lang: str, *, ignore_case: bool = False) -> tuple[int, int] | None:
+    """Return where the answer first occurs in the passage, its start and end, but not inside a word.
+
+    A match inside a number (4 in 1945) never counts. A match that begins or ends inside a word (cat in category)
+    counts only where words attach to one another: in scripts without spaces (Thai, Han, kana, …), wherever they
+    occur, and in the languages of `_ATTACHING`. An empty answer occurs nowhere.
+    """
+    if not answer:
+        return None
+    if not ignore_case and answer not in passage:
+        return None
+    attaching = base_language(lang) in _ATTACHING
+    pattern = re.compile(re.escape(answer), re.IGNORECASE if ignore_case else 0)
+    start = 0
+    while match := pattern.search(passage, start):
+        edges = [passage[at - 1 : at + 1] for at in match.span() if 0 < at < len(passage)]
+        if not any(_is_inside(*edge, attaching) for edge in edges):
+            return match.span()
+        start = match.start() + 1
+    return None
+
+
+def contains_answer(passage: str, answer: str, lang: str) -> bool:
+    """Return whether the answer occurs in the passage, as `find_answer` says."""
+    return find_answer(passage, answer, lang) is not None
+
+
+@cache
+def _is_inside(before: str, after: str, attaching: bool) -> bool:
+    """Return whether the place between two characters is inside a number or inside a word that must stay whole."""
+    if before.isdecimal() and after.isdecimal():
+        return True
+    return not attaching and all(map(_is_spaced, (before, after)))
+
+
+def _is_spaced(char: str) -> bool:
+    """Return whether a character is part of words that have spaces between them."""
+    if unicodedata.category(char)[0] not in "LMN":
+        return False
+    return not unicodedata.name(char, "").startswith(_UNSPACED)
+
+
+_UNSPACED = (
+    "CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC", "THAI", "LAO ", "KHMER", "MYANMAR", "TIBETAN", "BOPOMOFO", "YI ",
+)  # fmt: skip
+"""How Unicode's names of characters begin in scripts whose words have no spaces between them."""
+
+
 # --- negatives -----------------------------------------------------------------------------------
 
 FAULTS = ("empty", "in a benchmark", "the passage itself", "holds the answer", "length")
@@ -100,6 +175,8 @@ class Positive(NamedTuple):
     """An answer that no negative may hold; '' where there is none."""
     chars: tuple[float, float]
     """The least and the greatest length of a passage, in characters."""
+    lang: str
+    """The row's language, which decides what counts as an occurrence of the answer."""
 
 
 def find_fault(negative: str, key: str, positive: Positive, *, in_benchmark: bool) -> int:
@@ -113,7 +190,7 @@ def find_fault(negative: str, key: str, positive: Positive, *, in_benchmark: boo
         not length,
         in_benchmark,
         key == positive.passage,
-        bool(positive.answer) and positive.answer in negative,
+        contains_answer(negative, positive.answer, positive.lang),
         not positive.chars[0] <= length <= positive.chars[1],
     )
     return faults.index(True) + 1 if any(faults) else 0

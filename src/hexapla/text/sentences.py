@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from hexapla.schema import SOURCE_LANGUAGE
 from hexapla.text.languages import base_language
+from hexapla.text.normalize import find_answer
 
 _RULES = 2
 """The version of this module's own rules: raise it when other sentences may be found."""
@@ -65,8 +66,7 @@ def truncate(passage: str, answer: str, longest: int, lang: str = SOURCE_LANGUAG
     """
     if len(passage.strip()) <= longest:
         return passage.strip()
-    at = max(0, passage.find(answer)) if answer else 0
-    end = at + len(answer) if answer and passage.startswith(answer, at) else at + 1
+    at, end = find_answer(passage, answer, lang) or (0, 1)
     bounds = [0]
     for sentence in split(passage, lang):
         bounds.append(bounds[-1] + len(sentence))

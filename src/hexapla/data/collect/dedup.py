@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hexapla.data.collect.rows import hash_content
 from hexapla.io import cache, hashing, tables
 from hexapla.schema import SOURCE_LANGUAGE, Pair
-from hexapla.text import normalize
+from hexapla.text import languages, normalize
 
 SIGNATURE_FORMAT = 1
 """Part of the names of cached signatures: raise it when the same texts would get other signatures."""
@@ -250,7 +250,7 @@ def _hash_texts(
     counts as much at the end of a text as within it.
     """
     blanks = "\0" * (_SHINGLE - 1)
-    hashes = normalize.hash_shingles(normalize.code_points(blanks.join(("", *texts, ""))), _SHINGLE)
+    hashes = normalize.hash_shingles(languages.code_points(blanks.join(("", *texts, ""))), _SHINGLE)
     lengths = [len(text) + _SHINGLE - 1 for text in texts]
     return hashes, np.cumsum([0, *lengths]).astype(np.uint64)
 

@@ -20,7 +20,7 @@ from hexapla.schema import ORIGINAL, SOURCE_LANGUAGE, Pair, UserError
 from hexapla.text import sentences
 from hexapla.text.languages import base_language, is_known_language, standard_code
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cached shard's key: raise it when the same source would give other pairs or other counts."""
 
 REQUIRED = ("question", "passage")

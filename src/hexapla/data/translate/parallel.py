@@ -3,7 +3,6 @@
 What has no translation is left out and counted: nothing goes on in English under another language's name.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from hexapla.io import tables
 from hexapla.schema import SOURCE_LANGUAGE, Pair, UserError
+from hexapla.text.normalize import contains_answer, find_answer
 
 Translations = tuple[str, ...]
 """Of one text, best first; none where the engine has none."""
@@ -101,7 +101,7 @@ def row(bundle: Bundle, lang: str, found: Sequence[Translations], engine: str, t
         tally.missing += 1
         return None
     english, passage = bundle.english, found[1][0]
-    answer = _answer(found[2], passage) if english.answer else ""
+    answer = _answer(found[2], passage, lang) if english.answer else ""
     kept = found[3 if english.answer else 2 :]
     negatives = tuple(each[0] for each in kept if each)
     tally.translated += 1
@@ -112,11 +112,11 @@ def row(bundle: Bundle, lang: str, found: Sequence[Translations], engine: str, t
     )
 
 
-def _answer(candidates: Translations, passage: str) -> str:
+def _answer(candidates: Translations, passage: str, lang: str) -> str:
     for text in candidates:
-        if text and text in passage:
+        if contains_answer(passage, text, lang):
             return text
     for text in candidates:
-        if text and (match := re.search(re.escape(text), passage, re.IGNORECASE)):
-            return match.group()
+        if match := find_answer(passage, text, lang, ignore_case=True):
+            return passage[slice(*match)]
     return ""

@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt64
 
 from hexapla.benchmarks import lareqa, miracl
 from hexapla.io import cache, hashing, tables
-from hexapla.text import normalize
+from hexapla.text import languages, normalize
 
 FORMAT = 1
 """Part of the cache's key for the collected texts: raise it when `collect_texts` finds others than before."""
@@ -321,7 +321,7 @@ class Shingles(NamedTuple):
 
 
 def _shingle(texts: Sequence[str]) -> Shingles:
-    codes = normalize.code_points("".join(texts))
+    codes = languages.code_points("".join(texts))
     ends = np.cumsum([0, *map(len, texts)])
     # A Chinese character or a syllable of kana or Hangul says as much as several letters: each counts twice.
     twice = (codes >= 0x2E80) & (codes < 0xD7B0) | (codes >= 0x20000)

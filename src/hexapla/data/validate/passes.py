@@ -29,7 +29,7 @@ from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 from hexapla.text import normalize
 from hexapla.text.languages import script_shares
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key for the row pass: raise it when the same rows and settings give another result."""
 
 IDENTIFIED_TEXTS: Mapping[str, tuple[str, ...]] = {
@@ -235,8 +235,8 @@ def _measure(
             matches.append(match)
     columns["in_benchmark"] = [", ".join(each) or None for each in benchmarks]
     columns["answer_found"] = [
-        answer in (passage or "") if answer else None
-        for answer, passage in zip(texts["answer"], texts["passage"], strict=True)
+        normalize.contains_answer(passage or "", answer, lang or "") if answer else None
+        for answer, passage, lang in zip(texts["answer"], texts["passage"], languages, strict=True)
     ]
     columns["faults"], more = _negative_faults(texts, keys["passage"], index, validate, names)
     columns |= _hash_halves("ids", [key or "" for key in ids])
@@ -281,6 +281,7 @@ def _negative_faults(
             passages[row],
             (texts["answer"][row] or "") if validate.answer_in_passage else "",
             (bounds["min_passage_chars"], bounds["max_passage_chars"]),
+            texts["lang"][row] or "",
         )
         faults[number] = normalize.find_fault(
             negative, keys[number], positive, in_benchmark=number in in_benchmark
