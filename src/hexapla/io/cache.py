@@ -6,23 +6,20 @@ code knows file formats.
 
 import csv
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import stat
 import tempfile
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
 
-from hexapla.io import hashing, readers
+from hexapla.io import readers
 from hexapla.schema import UserError
 
 _PREFIX = ".hexapla-"
@@ -298,9 +295,3 @@ def read_curve(path: Path, column: str) -> tuple[list[float], list[float]]:
     """Steps and values of a curve that training wrote; both empty for a model that was not trained."""
     rows = [row for _, row in readers.read_rows(path, "csv")]
     return [float(row["step"]) for row in rows], [float(row[column]) for row in rows]
-
-
-def code(*modules: ModuleType) -> str:
-    """Of what some modules do with text: results that were kept under another hash are other code's."""
-    files = [hashing.sha256(Path(module.__file__ or "")) for module in modules]
-    return hashlib.sha256(" ".join([unicodedata.unidata_version, *files]).encode()).hexdigest()
