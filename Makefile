@@ -73,7 +73,7 @@ quick: setup
 	git clone --quiet . $(QUICK)
 	cd $(QUICK) && dvc exp run --force \
 	  -S 'translate.languages=[de,zh]' -S train.steps=4 -S train.batch_size=8 -S train.freeze_layers=8 \
-	  -S 'replicas={seeds: [14], samplers: [hybrid]}' \
+	  -S 'comparison.recipes=[hybrid]' -S 'comparison.seeds=[13,14]' \
 	  -S 'benchmarks=[{name: sample, path: data/sample/benchmark, languages: [de,en,zh]}]'
 	test -s $(QUICK)/reports/report.html
 	cd $(QUICK) && PYTHONPATH=src python -m hexapla compare reports/results/*

@@ -3,12 +3,13 @@
     python perf/characterize.py [--out FILE]
 
 Clones the last commit, runs its pipeline on a small setting (fp32, the shipped sample and its benchmark, 6
-steps, the candidate and two baselines), and prints the SHA-256 of every model's weights and scores.
+steps, the candidate and two models to compare with), and prints the SHA-256 of every model's weights and scores.
 """
 
 import argparse
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ SETTING = [
     "train.batch_size=16",
     "train.precision=fp32",
     "evaluate.precision=fp32",
-    "baselines=[untuned,crosslingual]",
+    "comparison.recipes=[crosslingual]",
     "benchmarks=[{name: sample, path: data/sample/benchmark, languages: [de, en, th, zh]}]",
 ]
 HASHED = ("models/*/*.safetensors", "reports/results/*/scores.json")
@@ -34,10 +35,12 @@ def run(*command: str, folder: Path, **more: str) -> None:
 
 
 def hashes(folder: Path) -> list[str]:
-    files = sorted(file for pattern in HASHED for file in folder.glob(pattern))
-    return [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}  {file.relative_to(folder)}" for file in files
-    ]
+    """One line a file, with a model's role (candidate, untuned, crosslingual) in place of its whole name."""
+    lines = []
+    for file in (file for pattern in HASHED for file in folder.glob(pattern)):
+        name = re.sub(r"e5-small-([a-z]+)(-\d+)?", r"\1", str(file.relative_to(folder)))
+        lines.append((name, hashlib.sha256(file.read_bytes()).hexdigest()[:16]))
+    return [f"{digest}  {name}" for name, digest in sorted(lines)]
 
 
 def main() -> None:

@@ -88,10 +88,13 @@ def main() -> None:
     if not table.is_file():
         tables.write_pairs(table, pairs(given.corpus, sample=not given.no_sample))
     params = out / "params.yaml"
-    cache.write_text(params, yaml.safe_dump(settings(given.set), sort_keys=False))
+    changes = [
+        f"sampler={given.sampler}", f"hybrid.alpha={given.alpha}", f"hybrid.mixing={given.mixing}",
+        f"parallel.languages={given.languages_per_id}", *given.set,
+    ]  # fmt: skip
+    cache.write_text(params, yaml.safe_dump(settings(changes), sort_keys=False))
     seconds = run(
-        "hexapla", "stage", "train", "--params", str(params), "--pairs", str(table), "--sampler", given.sampler,
-        "--alpha", given.alpha, "--mixing", given.mixing, "--languages-per-id", given.languages_per_id,
+        "hexapla", "stage", "train", "--params", str(params), "--pairs", str(table),
         "--model", str(out / given.name), "--curve", str(out / "curve.csv"),
         "--summary", str(out / "training.json"), "--checkpoints", str(out / "checkpoints"),
     )  # fmt: skip

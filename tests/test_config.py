@@ -1,6 +1,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 import yaml
@@ -27,6 +28,8 @@ def sections(section: type[reading.Section], tree: dict) -> Iterator[tuple[type[
     for key, info in reading.fields(section).items():
         for kind in reference.sections(info.annotation):
             given = tree.get(key)
+            if get_origin(info.annotation) is dict:
+                given = [*given.values()]
             for one in given if isinstance(given, list) else [given]:
                 if isinstance(one, dict) and (
                     not kind.tag or kind.tag in (f"{k}: {v}" for k, v in one.items())
@@ -142,7 +145,31 @@ def test_the_reference_is_current_and_describes_every_key():
         (lambda t: t["collect"].update(sources=[TREE["collect"]["sources"][0]] * 2), "called 'sample'"),
         (lambda t: t["validate"].update(min_kept=2), "validate.min_kept: must be at most 1, got 2"),
         (lambda t: t["validate"].update(max_length_ratio=0), "validate.min_length_ratio: above"),
-        (lambda t: t.update(baselines=["tuned"]), "baselines[0]: 'tuned' is not one of hybrid"),
+        (
+            lambda t: t["recipes"].update(x={"sampler": "untuned"}),
+            "recipes.x.sampler: 'untuned' is not one of",
+        ),
+        (
+            lambda t: t.update(encoder="e5-smal"),
+            "encoder: 'e5-smal' is not in `encoders`; did you mean 'e5-small'?",
+        ),
+        (
+            lambda t: t["comparison"].update(recipes=["x"]),
+            "comparison.recipes: 'x' is not in `recipes`; known",
+        ),
+        (lambda t: t["comparison"].update(seeds=[1, 1]), "comparison.seeds: '1' is listed twice"),
+        (
+            lambda t: t["encoders"].update({"a/b": {"model": "x", "prompts": {"query": "", "passage": ""}}}),
+            "encoders.a/b: a name has letters, digits, - and _ only",
+        ),
+        (
+            lambda t: t["encoders"]["e5-small"].update(train={"step": 1}),
+            "encoders.e5-small.train.step: unknown key; did you mean 'steps'?",
+        ),
+        (
+            lambda t: t["recipes"]["hybrid"].update(train={"steps": 0}),
+            "recipes.hybrid.train.steps: must be at least 1, got 0",
+        ),
         (
             lambda t: t.update(benchmarks=[{"name": "a b", "path": "x"}]),
             "benchmarks[0].name: wants letters, digits, - and _ only, got 'a b'",
@@ -179,6 +206,18 @@ def test_norwegian_is_a_language_and_exponents_are_numbers(tmp_path):
     loaded = config.load(path)
     assert "no" in loaded.translate.languages
     assert loaded.train.learning_rate == pytest.approx(1e-5)
+
+
+def test_what_differs_for_a_recipe_comes_before_what_differs_for_an_encoder(tmp_path):
+    def change(tree):
+        tree["encoders"]["e5-small"]["train"] = {"learning_rate": 1e-5, "holdout": 5}
+        tree["recipes"]["hybrid"]["train"] = {"learning_rate": 2e-5}
+
+    loaded = config.load(written(tmp_path, change))
+    candidate, compared = loaded.candidate(), loaded.compared_model("e5-small", "hybrid", 7)
+    assert (candidate.train.learning_rate, candidate.train.holdout, candidate.seed) == (1e-5, 5, 13)
+    assert (compared.train.learning_rate, compared.train.holdout, compared.seed) == (2e-5, 5, 7)
+    assert loaded.untuned_model("e5-small").train == config.Train()
 
 
 def test_a_sources_bounds_come_before_a_languages():

@@ -1,7 +1,9 @@
 """dvc.yaml says what the code does: deps are imports, params are arguments, paths are flags."""
 
+import dataclasses
 import importlib
 import shlex
+import typing
 from pathlib import Path
 
 import grimp
@@ -10,7 +12,9 @@ import yaml
 from dvc.repo import Repo
 
 from conftest import ROOT
+from hexapla import config
 from hexapla.cli import app
+from hexapla.config import reading
 
 UNTRACKED = {".checkpoints"}
 
@@ -92,10 +96,58 @@ def test_neither_a_preset_nor_a_description_nor_a_help_text_nor_a_tag_retrains_a
             assert not [dep for dep in deps if file.is_relative_to(ROOT / dep)], name
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_params_are_the_arguments_that_the_stage_reads(name):
+NO_RESULT_DEPENDS_ON_KEYS = {"executor", "launch"}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if not name.startswith("train")])
+def test_params_are_the_sections_that_the_stage_reads(name):
     command, _, params, _ = STAGES[name]
-    assert params == set(app.sections(function_of(command)[1]))
+    assert params == set(app.sections(function_of(command)[1])) - NO_RESULT_DEPENDS_ON_KEYS
+
+
+SETTINGS = config.load(ROOT / "params.yaml")
+
+
+def others(settings):
+    """The same settings but for each value that a model may depend on, one at a time, with its key."""
+    train = dataclasses.replace(settings.train, steps=settings.train.steps + 1)
+    yield "train", dataclasses.replace(settings, train=train)
+    yield "seed", dataclasses.replace(settings, seed=settings.seed + 1)
+    yield "hybrid", dataclasses.replace(settings, hybrid=config.Hybrid(alpha=0.25))
+    yield "parallel", dataclasses.replace(settings, parallel=config.Parallel(languages=3))
+    for name, encoder in settings.encoders.items():
+        for key, value in (("model", "elsewhere"), ("prompts", config.Prompts(query="?", passage=""))):
+            changed = {**settings.encoders, name: dataclasses.replace(encoder, **{key: value})}
+            yield f"encoders.{name}.{key}", dataclasses.replace(settings, encoders=changed)
+        changed = {**settings.encoders, name: dataclasses.replace(encoder, train={"holdout": 7})}
+        yield f"encoders.{name}.train", dataclasses.replace(settings, encoders=changed)
+    for name, recipe in settings.recipes.items():
+        changed = {**settings.recipes, name: dataclasses.replace(recipe, train={"patience": 9})}
+        yield f"recipes.{name}", dataclasses.replace(settings, recipes=changed)
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name.startswith("train")])
+def test_the_params_of_a_training_are_the_values_that_its_model_depends_on(name):
+    """For every value: it is among the params exactly if another one gives another model."""
+    command, _, params, _ = STAGES[name]
+    flags = dict(
+        zip(*[iter(word for word in function_of(command)[2] if word != "--untuned")] * 2, strict=True)
+    )
+    encoder, recipe, seed = (flags.get(f"--{key}") for key in ("encoder", "recipe", "seed"))
+    chosen = {
+        (False, False): lambda settings: settings.candidate(),
+        (True, False): lambda settings: settings.untuned_model(encoder),
+        (True, True): lambda settings: settings.compared_model(encoder, recipe, int(seed)),
+    }[bool(encoder), bool(recipe)]
+    for key, changed in others(SETTINGS):
+        depends = any(key == param or key.startswith(f"{param}.") for param in params)
+        assert depends == (chosen(changed) != chosen(SETTINGS)), key
+
+
+@pytest.mark.parametrize("sampler", typing.get_args(config.SamplerName))
+def test_every_sampler_has_a_section_for_the_candidate_to_depend_on(sampler):
+    assert sampler in yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert sampler in reading.fields(config.Config)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -114,8 +166,8 @@ def test_flags_are_the_functions_and_every_path_is_a_dep_or_an_out(name):
 def test_every_stage_says_what_it_is_for():
     tree = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert all(stage.get("desc") for stage in tree.values())
-    order = "collect translate validate train train-baseline train-replica "
-    order += "evaluate evaluate-baseline evaluate-replica report"
+    order = "collect translate validate train train-untuned train-comparison "
+    order += "evaluate evaluate-untuned evaluate-comparison report"
     assert list(tree) == order.split()
 
 

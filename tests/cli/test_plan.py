@@ -1,5 +1,6 @@
 """What a run needs, told without doing it: nothing fetched, nothing invented, nothing overlooked."""
 
+import dataclasses
 import re
 import socket
 
@@ -12,7 +13,7 @@ from hexapla import config, tracking
 from hexapla.benchmarks import registry
 from hexapla.cli import plan
 from hexapla.cli.requirements import Item
-from hexapla.config import Replicas, Train, reading
+from hexapla.config import Comparison, Train, reading
 from hexapla.data.collect.sources import Preset, load_presets
 from hexapla.io import tables
 
@@ -159,7 +160,7 @@ def test_what_lies_in_a_cache_is_here(planned, tmp_path, monkeypatch):
     )
     changes = {
         "collect": {"sources": [{"preset": "big"}]},
-        "encoder": f"own/encoder@{COMMIT}",
+        "encoders": {"e5-small": {"model": f"own/encoder@{COMMIT}", "prompts": {"query": "", "passage": ""}}},
         "benchmarks": [{"preset": "mlqa-r"}, {"preset": "miracl-yo"}],
     }
 
@@ -226,12 +227,13 @@ def test_rates_that_this_machine_measured_are_taken(planned):
 
 
 def test_models_that_are_not_trained_cost_nothing():
-    train = Train(steps=10, batch_size=4)
-    trained = plan.count_training(
-        "hybrid", ("untuned", "monolingual"), Replicas(seeds=(14, 15), samplers=("hybrid",)), train
-    )
-    assert trained == (4, 160)
-    assert plan.count_training("untuned", ("untuned",), Replicas(samplers=()), train) == (0, 0)
+    settings = config.load(ROOT / "params.yaml")
+    settings = dataclasses.replace(settings, train=Train(steps=10, batch_size=4))
+    several = Comparison(encoders=("e5-small",), recipes=("hybrid", "monolingual"), seeds=(14, 15))
+    # Four of the comparison, and the candidate.
+    assert plan.count_training(dataclasses.replace(settings, comparison=several)) == (5, 200)
+    alone = Comparison(encoders=("e5-small",), recipes=(), seeds=())
+    assert plan.count_training(dataclasses.replace(settings, sampler="untuned", comparison=alone)) == (0, 0)
 
 
 def test_disk_grows_with_languages_and_with_models():

@@ -1,5 +1,7 @@
 """What the hub is asked, and what becomes of its answers; a stand-in answers."""
 
+import dataclasses
+
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
@@ -73,12 +75,11 @@ def test_the_hub_is_asked_only_on_request(hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     answers["own/encoder"] = Answer(**{"model.safetensors": 4_000_000_000})
     settings = config.load(ROOT / "params.yaml")
+    own = dataclasses.replace(settings.encoders["e5-small"], model=f"own/encoder@{COMMIT}")
+    settings = dataclasses.replace(settings, encoders={"e5-small": own})
     for online in (False, True):
         assert not calls
-        plan(
-            settings.collect, settings.translate, f"own/encoder@{COMMIT}", "hybrid", settings.baselines,
-            settings.replicas, settings.train, settings.benchmarks, online=online,
-        )  # fmt: skip
+        plan(settings, online=online)
     assert calls == [("own/encoder", "model", COMMIT)]
     unasked, asked = capsys.readouterr().out.split("Nothing is missing.")[:2]
     assert "without encoder, of unknown size" in unasked

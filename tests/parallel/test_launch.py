@@ -305,7 +305,7 @@ def test_a_stage_runs_in_as_many_processes_as_the_parameters_say(place):
     names = ("pairs", "model", "curve", "summary")
     options = [part for name in names for part in (f"--{name}", f"gone-{name}")]
     done = subprocess.run(
-        [sys.executable, "-m", "hexapla", "stage", "train", "--sampler", "hybrid", *options],
+        [sys.executable, "-m", "hexapla", "stage", "train", *options],
         cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
         timeout=90, check=False,
     )  # fmt: skip

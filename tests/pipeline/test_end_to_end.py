@@ -40,8 +40,7 @@ def test_an_english_sample_becomes_a_model_that_is_judged_in_two_languages(tmp_p
         "translate": "--pairs raw --sample sample --out parallel --summary translate.json",
         "validate": "--pairs parallel --data suites --out valid --quarantine bad.parquet "
         "--summary valid.json --docs docs --contamination contamination.csv",
-        "train": "--sampler hybrid --pairs valid --model model --curve curve.csv --summary train.json "
-        "--checkpoints kept",
+        "train": "--pairs valid --model model --curve curve.csv --summary train.json --checkpoints kept",
         "evaluate": "--model model --data suites --out judged",
     }
     for name, flags in stages.items():

@@ -7,12 +7,12 @@ import mlflow
 import pytest
 
 from hexapla import tracking
-from hexapla.config import Replicas
+from hexapla.config import Comparison
 from hexapla.pipeline.report import report
 from hexapla.schema import UserError
 from worlds import summaries, training, written
 
-NO_REPLICAS = Replicas(samplers=())
+ALONE = Comparison(encoders=("small",), recipes=(), seeds=())
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def folders(tmp_path):
     for name in ("data", "training", "curves"):
         made[name].mkdir()
     for seed, (name, sampler, alpha) in enumerate(
-        (("candidate", "hybrid", 0.5), ("untuned", "untuned", None))
+        (("candidate", "hybrid", 0.5), ("small-untuned", "untuned", None))
     ):
         card = training(name, sampler, alpha)
         written(made["judged"] / name, name, seed, sampler=sampler, alpha=alpha, seed_of=seed)
@@ -33,9 +33,9 @@ def folders(tmp_path):
     return made
 
 
-def run(folders, out, replicas=NO_REPLICAS):
+def run(folders, out, comparison=ALONE):
     report(
-        ("untuned",), replicas, **folders, validation=folders["data"] / "validation.json",
+        comparison, **folders, validation=folders["data"] / "validation.json",
         markdown=out / "report.md", html=out / "report.html", pictures=out / "figures",
     )  # fmt: skip
 
@@ -60,9 +60,9 @@ def test_report_page_pictures_and_artifacts(folders, tmp_path, tracking_store, c
     assert "mAP" in caplog.text
     client = mlflow.MlflowClient()
     (untuned,) = client.search_runs(
-        [client.get_run(trained.id).info.experiment_id], "tags.model_sha256 = 'sha-untuned'"
+        [client.get_run(trained.id).info.experiment_id], "tags.model_sha256 = 'sha-small-untuned'"
     )
-    scores = json.loads((folders["judged"] / "untuned" / "scores.json").read_text())
+    scores = json.loads((folders["judged"] / "small-untuned" / "scores.json").read_text())
     assert untuned.data.metrics["sample/map_multi"] == scores["sample"]["none"]["map_multi"], (
         "its training was cached: the report opens its run"
     )
@@ -84,17 +84,20 @@ def test_quality_that_was_measured_gets_its_picture(folders, tmp_path, monkeypat
 
 
 def test_a_missing_file_is_named_before_anything_is_written(folders, tmp_path):
-    (folders["judged"] / "untuned" / "scores.json").unlink()
-    with pytest.raises(UserError, match=r"judged/untuned/scores\.json: not found"):
+    (folders["judged"] / "small-untuned" / "scores.json").unlink()
+    with pytest.raises(UserError, match=r"judged/small-untuned/scores\.json: not found"):
         run(folders, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_replicas_are_averaged_in(folders, tmp_path, tracking_store):
-    card = {"sampler": "hybrid", "alpha": 0.5, "seed_of": 0}
-    for name, seed in (("candidate", 13), ("hybrid-14", 14)):
+def test_seeds_are_averaged(folders, tmp_path, tracking_store):
+    card = {"sampler": "monolingual", "seed_of": 0}
+    for seed in (13, 14):
+        name = f"small-monolingual-{seed}"
         written(folders["judged"] / name, name, seed, seed=seed, **card)
-    run(folders, tmp_path / "out", Replicas(seeds=(14,), samplers=("hybrid",)))
+        (folders["training"] / f"{name}.json").write_text(json.dumps(training(name, "monolingual", None)))
+        (folders["curves"] / f"{name}.csv").write_text("step,loss\n0,2.0\n")
+    run(folders, tmp_path / "out", Comparison(encoders=("small",), recipes=("monolingual",), seeds=(13, 14)))
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "Averaged over seeds: candidate (hybrid, α 0.5) 2, untuned 1; ± is their standard" in text
-    assert "trained once" not in text
+    averaged = "Averaged over seeds: candidate (hybrid, α 0.5) 1, small-untuned 1, small-monolingual-13 2; ±"
+    assert averaged in text

@@ -254,11 +254,11 @@ def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
 
 
 def start(folder, work, pairs, **options):
-    command = [sys.executable, "-m", "hexapla", "stage", "train", "--sampler", "hybrid", "--alpha", "0.5"]
+    command = [sys.executable, "-m", "hexapla", "stage", "train"]
     paths = {"pairs": pairs, "model": work / "model", "curve": work / "c.csv", "summary": work / "s.json"}
     paths |= {"checkpoints": work / "kept", "params": work / "params.yaml"}
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
-    tree["encoder"] = str(folder)
+    tree["encoders"]["e5-small"]["model"] = str(folder)
     tree["train"] |= {"steps": 60, "batch_size": 8, "checkpoint_every": 3, "freeze_layers": 1}
     tree["train"] |= {"precision": "fp32", "holdout": 4, "validate_every": 25}
     work.mkdir(exist_ok=True)

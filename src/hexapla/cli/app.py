@@ -119,8 +119,11 @@ def load(name: str, *, stage: bool = False) -> TyperCommand:
 
 
 def sections(function: Callable[..., Any]) -> list[str]:
-    """List the top-level keys of `params.yaml` that a stage reads: its parameters before the `*`."""
-    known = typing.get_type_hints(config.Config)
+    """List the top-level keys of `params.yaml` that a stage reads: its parameters before the `*`.
+
+    A stage that reads keys of many sections takes the whole file as `settings`.
+    """
+    known = {*typing.get_type_hints(config.Config), "settings"}
     return [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
@@ -146,7 +149,8 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
             status = launch(settings.launch, "hexapla", sys.argv[1:])
             if status is not None:
                 raise typer.Exit(status)
-        function(**{name: getattr(settings, name) for name in wanted}, **options)
+        read = {name: settings if name == "settings" else getattr(settings, name) for name in wanted}
+        function(**read, **options)
 
     if wanted:
         flags["params"] = inspect.Parameter(

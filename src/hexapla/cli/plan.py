@@ -15,16 +15,7 @@ import typer
 from hexapla import tracking
 from hexapla.cli import requirements, terminal
 from hexapla.cli.requirements import Item
-from hexapla.config import (
-    BaselineName,
-    Benchmark,
-    Collect,
-    Replicas,
-    SamplerName,
-    Train,
-    Translate,
-    TranslateWithModel,
-)
+from hexapla.config import Config, Translate, TranslateWithModel
 from hexapla.data.translate import engines
 from hexapla.io import cache, tables
 from hexapla.schema import UserError
@@ -91,10 +82,18 @@ class Training(NamedTuple):
     pairs: int
 
 
-def count_training(sampler: str, baselines: Sequence[str], replicas: Replicas, train: Train) -> Training:
-    """Count the candidate, the baselines and the replicas, but not the untuned encoder."""
-    models = sum(name != "untuned" for name in (sampler, *baselines)) + len(replicas.names())
-    return Training(models, models * train.steps * train.batch_size)
+def count_training(settings: Config) -> Training:
+    """Count the candidate and the trained models of the comparison, but not untuned encoders."""
+    comparison = settings.comparison
+    models = [
+        settings.compared_model(encoder, recipe, seed)
+        for encoder in comparison.encoders
+        for recipe in comparison.recipes
+        for seed in comparison.seeds
+    ]
+    if settings.sampler != "untuned":
+        models.append(settings.candidate())
+    return Training(len(models), sum(model.train.steps * model.train.batch_size for model in models))
 
 
 class Disk(NamedTuple):
@@ -121,7 +120,8 @@ def estimate_disk(items: Sequence[Item], languages: int, models: int) -> Disk:
         for item in items
         if item.part == "source"
     )
-    weights = sum(item.megabytes or 0 for item in items if item.part == "encoder")
+    encoders = [item.megabytes or 0 for item in items if item.part == "encoder"]
+    weights = sum(encoders) / max(1, len(encoders))
     return Disk(
         downloads=sum(item.megabytes or 0 for item in items if item.host and not item.here),
         tables=english * (2 * 3 + languages * (2 * 2 + 1)),
@@ -134,14 +134,7 @@ def estimate_disk(items: Sequence[Item], languages: int, models: int) -> Disk:
 
 
 def plan(
-    collect: Collect,
-    translate: Translate,
-    encoder: str,
-    sampler: SamplerName,
-    baselines: tuple[BaselineName, ...],
-    replicas: Replicas,
-    train: Train,
-    benchmarks: tuple[Benchmark, ...],
+    settings: Config,
     *,
     online: Annotated[bool, typer.Option("--online", help="Ask the hub for sizes and commits.")] = False,
     texts_per_second: Annotated[
@@ -163,11 +156,15 @@ def plan(
     for flag, rate in (("--texts-per-second", texts_per_second), ("--pairs-per-second", pairs_per_second)):
         if rate is not None and not rate > 0:
             raise UserError(f"{flag}: must be above 0, got {rate:g}")
-    items = requirements.list_items(collect, benchmarks, translate, encoder, sample)
+    translate = settings.translate
+    encoder = settings.candidate().encoder
+    compared = (settings.encoders[name].model for name in settings.comparison.encoders)
+    encoders = [*dict.fromkeys([encoder, *compared])]
+    items = requirements.list_items(settings.collect, settings.benchmarks, translate, encoders, sample)
     items = requirements.ask_hub(items) if online else items
     for title, parts in _TITLES.items():
         _show(title, [item for item in items if item.part in parts])
-    trained = count_training(sampler, baselines, replicas, train)
+    trained = count_training(settings)
     pairs = count_pairs(items, translate.languages)
     items += _languages(translate, [lang for lang, count in pairs.lacking.items() if count], sample)
     print("\nWork")

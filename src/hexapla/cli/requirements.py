@@ -80,14 +80,18 @@ class Item(NamedTuple):
 
 
 def list_items(
-    collect: Collect, benchmarks: Sequence[Benchmark], translate: Translate, encoder: str, sample: Path
+    collect: Collect,
+    benchmarks: Sequence[Benchmark],
+    translate: Translate,
+    encoders: Sequence[str],
+    sample: Path,
 ) -> list[Item]:
     """List all that the settings name, in the order of the stages; the folder `sample` is the shipped data."""
     found = [_source(source, sample) for source in collect.sources]
     found += map(_benchmark, benchmarks)
     found += _translations(translate)
-    found.append(_model("encoder", encoder, "encoder"))
-    if translate.cosine and translate.cosine != encoder:
+    found += [_model("encoder", encoder, "encoder") for encoder in encoders]
+    if translate.cosine and translate.cosine not in encoders:
         found.append(_model("cosine", translate.cosine, "translate.cosine"))
     return found
 

