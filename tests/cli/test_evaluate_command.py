@@ -42,7 +42,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
     assert re.search(r"^mAP multi +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[", out, re.MULTILINE)
     assert re.search(r"^de +0\.\d{3}", out, re.MULTILINE)
     stage(
-        (FolderFolderFolderBenchmark(name="held-out", path="unused"),),
+        (FolderBenchmark(name="held-out", path="unused"),),
         Evaluate(centring=("none", "language")),
         model=tiny_folder, data=held_out.parent, out=tmp_path / "staged",
     )  # fmt: skip
