@@ -10,7 +10,7 @@ import yaml
 from test_evaluate import miracl
 
 from conftest import ROOT, SAMPLE
-from hexapla.config import Evaluate
+from hexapla.config import Evaluate, FolderBenchmark
 from hexapla.evaluation import results
 from hexapla.pipeline.evaluate import evaluate as stage
 

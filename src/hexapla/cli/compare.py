@@ -43,31 +43,31 @@ def compare(
 
     Folders whose models differ in the training seed alone are averaged.
     """
-    models = _models(dirs)
+    models = _group_seeds(dirs)
     if len(models) < 2:
         raise UserError("wants the folders of at least two different models")
     shared = [
         name
         for name in models[0].results[0].benchmarks
-        if all(centring in _centrings(model, name) for model in models)
-        and (not control or all(control in _centrings(model, name) for model in models[1:]))
+        if all(centring in _find_centrings(model, name) for model in models)
+        and (not control or all(control in _find_centrings(model, name) for model in models[1:]))
     ]
     if not shared:
-        known = "; ".join(f"{model.name}: {_known(model)}" for model in models)
+        known = "; ".join(f"{model.name}: {_describe_benchmarks(model)}" for model in models)
         wanted = f"'{centring}'" if control in (None, centring) else f"'{centring}' and '{control}'"
         raise UserError(f"no benchmark that all have with centring {wanted} ({known})")
-    for line in _unlike(models):
+    for line in _list_differences(models):
         print(line)
     for benchmark in shared:
-        _show(benchmark, models, centring, control)
+        _print_benchmark(benchmark, models, centring, control)
     print(_NOTE)
 
 
-def _models(dirs: list[Path]) -> list[Model]:
+def _group_seeds(dirs: list[Path]) -> list[Model]:
     read = {str(folder): results.read(folder) for folder in dirs}
     models: list[Model] = []
     taken: set[str] = set()
-    names = _names(read)
+    names = _name_models(read)
     for folder in read:
         if folder in taken:
             continue
@@ -77,8 +77,8 @@ def _models(dirs: list[Path]) -> list[Model]:
     return models
 
 
-def _names(read: dict[str, results.Result]) -> dict[str, str]:
-    """What the models call themselves; the folder's path for those that share a name."""
+def _name_models(read: dict[str, results.Result]) -> dict[str, str]:
+    """Give each folder the name in its card, or its path if several share that name."""
     own = {folder: str(result.card.get("name", folder)) for folder, result in read.items()}
     return {
         folder: name if list(own.values()).count(name) == 1 else str(Path(folder))
@@ -86,8 +86,8 @@ def _names(read: dict[str, results.Result]) -> dict[str, str]:
     }
 
 
-def _unlike(models: list[Model]) -> list[str]:
-    """How the models were judged differently, which a reader of the figures has to know."""
+def _list_differences(models: list[Model]) -> list[str]:
+    """List the settings of evaluation in which the models differ; a reader of the figures has to know them."""
     lines = []
     for key in ("question_tokens", "passage_tokens", "precision", "prompts"):
         values = [model.results[0].card.get(key) for model in models]
@@ -97,18 +97,18 @@ def _unlike(models: list[Model]) -> list[str]:
     return lines
 
 
-def _centrings(model: Model, benchmark: str) -> set[str]:
-    """Under which all of its seeds were judged."""
+def _find_centrings(model: Model, benchmark: str) -> set[str]:
+    """Find the centerings under which every seed was evaluated."""
     kinds = [set(result.benchmarks.get(benchmark, {}).get("centring", ())) for result in model.results]
     return set.intersection(*kinds)
 
 
-def _known(model: Model) -> str:
+def _describe_benchmarks(model: Model) -> str:
     kinds = [f"{name} ({', '.join(d['centring'])})" for name, d in model.results[0].benchmarks.items()]
     return ", ".join(kinds)
 
 
-def _show(benchmark: str, models: list[Model], centring: str, control: str | None) -> None:
+def _print_benchmark(benchmark: str, models: list[Model], centring: str, control: str | None) -> None:
     judged = [model.judged(centring) for model in models]
     for model in models[1:] if control else ():
         other = model.judged(str(control))

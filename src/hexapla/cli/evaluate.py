@@ -86,7 +86,7 @@ def evaluate(
     """
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is no folder")
-    tasks = _tasks(benchmark, _configured(params), passage_unit)
+    tasks = _read_tasks(benchmark, _read_benchmarks(params), passage_unit)
     judged = encoder.load(model, prompts={}, device=device)
     judged.prompt(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
@@ -99,19 +99,19 @@ def evaluate(
     card = {"name": name, **model_card.read(folder), "model_sha256": judged.identity, **found.card}
     result = results.write(out, card, found.judged) if out else results.made(card, found.judged)
     for task in tasks:
-        _show(task.name, name, result)
+        _print_benchmark(task.name, name, result)
     if out:
         _log.info("Scores, details and the results of every question are in %s", out)
 
 
-def _configured(params: Path | None) -> tuple[Benchmark, ...]:
+def _read_benchmarks(params: Path | None) -> tuple[Benchmark, ...]:
     """Read the benchmarks that a name may mean; without a file of settings there are none."""
     if params is None and not _PARAMS.is_file():
         return ()
     return config.load(params or _PARAMS).benchmarks
 
 
-def _tasks(
+def _read_tasks(
     names: list[str], configured: tuple[Benchmark, ...], passage_unit: str | None
 ) -> list[evaluation.Task]:
     if distributed.is_main():  # first and alone: what has to be fetched is then there for the others
@@ -128,7 +128,7 @@ def _tasks(
     return tasks
 
 
-def _show(benchmark: str, name: str, result: Result) -> None:
+def _print_benchmark(benchmark: str, name: str, result: Result) -> None:
     """Every headline figure with its interval, then the short ones by language."""
     kinds = list(result.benchmarks[benchmark]["centring"])
     model = Model(name, [result])

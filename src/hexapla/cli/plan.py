@@ -36,7 +36,7 @@ _TITLES = {
 # --- costs -----------------------------------------------------------------------------------
 
 
-class Pairs(NamedTuple):
+class PairCount(NamedTuple):
     """English pairs of the sources whose size is known, before duplicates are left out."""
 
     english: int
@@ -46,24 +46,24 @@ class Pairs(NamedTuple):
     """Sources whose size is not known before they are read."""
 
 
-def count_pairs(items: Sequence[Item], languages: Sequence[str]) -> Pairs:
+def count_pairs(items: Sequence[Item], languages: Sequence[str]) -> PairCount:
     """Count the English pairs, and those that each of the languages lacks."""
     sources = [item for item in items if item.part == "source"]
     lacking = {
         lang: sum(item.pairs or 0 for item in sources if lang not in item.languages) for lang in languages
     }
     unknown = tuple(item.name for item in sources if item.pairs is None)
-    return Pairs(sum(item.pairs or 0 for item in sources), lacking, unknown)
+    return PairCount(sum(item.pairs or 0 for item in sources), lacking, unknown)
 
 
-class Shards(NamedTuple):
+class ShardCount(NamedTuple):
     """Earlier translations in the cache, whatever settings made them."""
 
     texts: int
     megabytes: float
 
 
-def count_shards() -> Shards:
+def count_shards() -> ShardCount:
     """Count the texts by reading the files' ends alone; a file that can't be read is skipped."""
     texts = size = 0
     for file in sorted((cache.cache_root() / "translate").rglob("*.parquet")):
@@ -72,17 +72,17 @@ def count_shards() -> Shards:
             size += file.stat().st_size
         except (UserError, OSError):  # another run may be clearing it away
             _log.debug("%s: passed over", file)
-    return Shards(texts, size / 1e6)
+    return ShardCount(texts, size / 1e6)
 
 
-class Training(NamedTuple):
+class TrainingWork(NamedTuple):
     """How many models are trained, and on how many pairs in total."""
 
     models: int
     pairs: int
 
 
-def count_training(settings: Config) -> Training:
+def count_training(settings: Config) -> TrainingWork:
     """Count the candidate and the trained models of the comparison, but not untuned encoders."""
     comparison = settings.comparison
     models = [
@@ -93,10 +93,10 @@ def count_training(settings: Config) -> Training:
     ]
     if settings.sampler != "untuned":
         models.append(settings.candidate())
-    return Training(len(models), sum(model.train.steps * model.train.batch_size for model in models))
+    return TrainingWork(len(models), sum(model.train.steps * model.train.batch_size for model in models))
 
 
-class Disk(NamedTuple):
+class DiskSpace(NamedTuple):
     """Megabytes of what has a known size."""
 
     downloads: float
@@ -107,7 +107,7 @@ class Disk(NamedTuple):
     """Items of unknown size, which are in none of these figures."""
 
 
-def estimate_disk(items: Sequence[Item], languages: int, models: int) -> Disk:
+def estimate_disk(items: Sequence[Item], languages: int, models: int) -> DiskSpace:
     """Estimate the space from the sizes that sources and encoder have where they come from.
 
     A translated text takes about the bytes of the English one. Each language is in the shards, in the
@@ -122,7 +122,7 @@ def estimate_disk(items: Sequence[Item], languages: int, models: int) -> Disk:
     )
     encoders = [item.megabytes or 0 for item in items if item.part == "encoder"]
     weights = sum(encoders) / max(1, len(encoders))
-    return Disk(
+    return DiskSpace(
         downloads=sum(item.megabytes or 0 for item in items if item.host and not item.here),
         tables=english * (2 * 3 + languages * (2 * 2 + 1)),
         models=weights * (2 * models + 3),
@@ -163,18 +163,18 @@ def plan(
     items = requirements.list_items(settings.collect, settings.benchmarks, translate, encoders, sample)
     items = requirements.ask_hub(items) if online else items
     for title, parts in _TITLES.items():
-        _show(title, [item for item in items if item.part in parts])
+        _print_items(title, [item for item in items if item.part in parts])
     trained = count_training(settings)
     pairs = count_pairs(items, translate.languages)
-    items += _languages(translate, [lang for lang, count in pairs.lacking.items() if count], sample)
+    items += _check_languages(translate, [lang for lang, count in pairs.lacking.items() if count], sample)
     print("\nWork")
     if texts_per_second is None:
-        texts_per_second = tracking.measured("texts_per_second", f"tags.engine = '{_engine(translate)}'")
+        texts_per_second = tracking.measured("texts_per_second", f"tags.engine = '{_name_engine(translate)}'")
     if pairs_per_second is None:
         pairs_per_second = tracking.measured("train/pairs_per_second", f"params.encoder = '{encoder}'")
-    _translation(pairs, translate.engine, texts_per_second)
-    _training(trained, pairs_per_second)
-    _disk(estimate_disk(items, len(translate.languages), trained.models))
+    _print_translation(pairs, translate.engine, texts_per_second)
+    _print_training(trained, pairs_per_second)
+    _print_disk(estimate_disk(items, len(translate.languages), trained.models))
     if problems := [item for item in items if item.problem]:
         print("\nMissing")
         for item in problems:
@@ -185,7 +185,7 @@ def plan(
     print("\nNothing is missing.")
 
 
-def _languages(translate: Translate, wanting: Sequence[str], sample: Path) -> list[Item]:
+def _check_languages(translate: Translate, wanting: Sequence[str], sample: Path) -> list[Item]:
     """List what is wrong with the languages: a code, or an engine that lacks them; models are not checked."""
     try:
         languages.check_languages(translate.languages, "translate.languages")
@@ -197,7 +197,7 @@ def _languages(translate: Translate, wanting: Sequence[str], sample: Path) -> li
     return []
 
 
-def _engine(translate: Translate) -> str:
+def _name_engine(translate: Translate) -> str:
     """How the names of its rows' engines begin."""
     if not isinstance(translate, TranslateWithModel):
         return translate.engine
@@ -205,7 +205,7 @@ def _engine(translate: Translate) -> str:
     return f"{translate.engine}:{model}" if model else translate.engine
 
 
-def _show(title: str, items: Sequence[Item]) -> None:
+def _print_items(title: str, items: Sequence[Item]) -> None:
     if not items:
         return
     pairs = any(item.pairs is not None for item in items)
@@ -216,8 +216,8 @@ def _show(title: str, items: Sequence[Item]) -> None:
             _COMMIT.sub(lambda commit: commit.group()[:10], item.origin),
             item.revision[:10] or ("missing" if item.host in ("dataset", "model") else "–"),
             item.licence or "–",
-            *([_number(item.pairs)] if pairs else []),
-            _number(item.megabytes),
+            *([_format_number(item.pairs)] if pairs else []),
+            _format_number(item.megabytes),
             "yes" if item.here else "no",
         ]
         for item in items
@@ -227,11 +227,11 @@ def _show(title: str, items: Sequence[Item]) -> None:
     terminal.print_table(header, rows, align, [None, 48, None, 30] + [None] * (len(header) - 4))
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "?" if value is None else f"{value:,.0f}" if value >= 1 or not value else "< 1"
 
 
-def _translation(pairs: Pairs, engine: str, rate: float | None) -> None:
+def _print_translation(pairs: PairCount, engine: str, rate: float | None) -> None:
     lacking = sum(pairs.lacking.values())
     texts, shards = lacking * TEXTS_PER_PAIR, count_shards()
     more = f"; more from {', '.join(pairs.unknown)}, of unknown size" if pairs.unknown else ""
@@ -242,21 +242,21 @@ def _translation(pairs: Pairs, engine: str, rate: float | None) -> None:
         f"- texts: at most {texts:,}, {TEXTS_PER_PAIR} a pair, negatives not counted; equal ones count once"
     )
     print(f"- texts in the cache, whatever settings made them: {shards.texts:,} ({shards.megabytes:,.0f} MB)")
-    print(f"- translation: {_hours(texts, rate, '--texts-per-second')}")
+    print(f"- translation: {_format_hours(texts, rate, '--texts-per-second')}")
 
 
-def _training(trained: Training, rate: float | None) -> None:
-    hours = _hours(trained.pairs, rate, "--pairs-per-second")
+def _print_training(trained: TrainingWork, rate: float | None) -> None:
+    hours = _format_hours(trained.pairs, rate, "--pairs-per-second")
     print(f"- training of {trained.models} models on {trained.pairs:,} pairs together: {hours}")
 
 
-def _hours(work: int, rate: float | None, flag: str) -> str:
+def _format_hours(work: int, rate: float | None, flag: str) -> str:
     if rate is None:
         return f"hours not known, as no rate was measured; {flag} takes one"
     return f"{work / rate / 3600:,.1f} hours at {rate:,g} a second"
 
 
-def _disk(disk: Disk) -> None:
+def _print_disk(disk: DiskSpace) -> None:
     unknown = f", without {', '.join(disk.unknown)}, of unknown size" if disk.unknown else ""
     print(f"\nDisk, estimated{unknown}")
     print(f"- to download: {disk.downloads / 1000:,.1f} GB")

