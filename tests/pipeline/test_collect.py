@@ -243,7 +243,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from hexapla.io import cache as store, tables as parquet
 from hexapla.data.collect import shards
-from hexapla.config import Collect, Source
+from hexapla.config import Collect, FilesSource
 from hexapla.pipeline.collect import collect
 
 shards.SHARD_ROWS, parquet.PART_ROWS, shards.HELD_ROWS = 250, 300, 400

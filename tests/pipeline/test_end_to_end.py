@@ -29,6 +29,7 @@ def settings():
 
 def test_an_english_sample_becomes_a_model_that_is_judged_in_two_languages(tmp_path):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(settings()))
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     (tmp_path / "sample" / "pairs").mkdir(parents=True)
     # English alone: nothing of what a person translated is at hand.
     shutil.copy(SAMPLE / "pairs" / "en.jsonl", tmp_path / "sample" / "pairs")
