@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from hexapla.benchmarks import lareqa
 from hexapla.evaluation import evaluate, ranking, results, statistics
 from hexapla.modeling import embed, encoder, precision
+from hexapla.schema import ParallelBenchmark
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> None:
     mark = phase("load the encoder", mark)
     kind = precision.resolved_precision(model, options.precision)
     mark = phase("choose the precision", mark, kind)
-    if isinstance(task.content, lareqa.Retrieval):
+    if isinstance(task.content, ParallelBenchmark):
         ranks = _parallel(task.content, model, kind, phase, mark)
         judged = results.Judgement("lareqa", task.content.languages, 0, 0, {"none": ranks})
     else:
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _parallel(content, model, kind, phase, mark):  # noqa: ANN001, ANN202 - a part of main
-    questions = embed.encode(model, [q.text for q in content.questions], "query", 96, precision=kind)
+    questions = embed.encode(model, [q.text for q in content.queries], "query", 96, precision=kind)
     mark = phase("encode questions", mark, f"{len(questions):,}")
     candidates = embed.encode(model, content.texts, "passage", 256, precision=kind)
     mark = phase("encode candidates", mark, f"{len(candidates):,}")

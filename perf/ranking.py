@@ -36,7 +36,7 @@ SAMPLE = 200
 
 
 class World(NamedTuple):
-    benchmark: lareqa.Retrieval
+    benchmark: ParallelBenchmark
     questions: np.ndarray
     candidates: np.ndarray
 
@@ -79,12 +79,12 @@ def world(vectors: Path | None, folder: Path | None) -> World:
         return World(lareqa.load(folder), held["questions"], held["candidates"])
     rng = np.random.default_rng(0)
     answer = rng.integers(SENTENCES, size=IDS)
-    questions: list[lareqa.Question] = []
-    candidates: list[lareqa.Candidate] = []
+    questions: list[BenchmarkQuery] = []
+    candidates: list[BenchmarkPassage] = []
     for lang in LANGUAGES:
         first = len(candidates)
-        questions += [lareqa.Question(f"q{i}", lang, "", first + int(a)) for i, a in enumerate(answer)]
-        candidates += [lareqa.Candidate(lang, "", "")] * SENTENCES
+        questions += [BenchmarkQuery(f"q{i}", lang, "", first + int(a)) for i, a in enumerate(answer)]
+        candidates += [BenchmarkPassage(lang, "", "")] * SENTENCES
 
     def drawn(*shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, DIM), dtype=np.float32)
@@ -95,7 +95,7 @@ def world(vectors: Path | None, folder: Path | None) -> World:
     found = shared + language + meaning + 0.85 * drawn(len(LANGUAGES), SENTENCES)
     sides = [side.reshape(-1, DIM) for side in (asked, found)]
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
-    return World(lareqa.Retrieval(LANGUAGES, questions, candidates), *sides)
+    return World(ParallelBenchmark(LANGUAGES, questions, candidates), *sides)
 
 
 def sample(world: World) -> np.ndarray:
@@ -134,7 +134,7 @@ def xtreme(world: World, clock: Clock) -> Figures:
     total = 0.0
     relevant = world.benchmark.relevant
     with clock("scores, sorting, mAP@20"):
-        for question, vector in zip(world.benchmark.questions, world.questions, strict=True):
+        for question, vector in zip(world.benchmark.queries, world.questions, strict=True):
             targets = np.array(relevant[question.id])
             order = (vector[None] @ world.candidates.T).squeeze().argsort()[::-1][:20]
             hits, score = 0, 0.0
@@ -155,7 +155,7 @@ def _as_dictionaries(
     relevant = world.benchmark.relevant
     with clock("scores to dictionaries"):
         for row in sample(world):
-            qrels[f"q{row}"] = {names[target]: 1 for target in relevant[world.benchmark.questions[row].id]}
+            qrels[f"q{row}"] = {names[target]: 1 for target in relevant[world.benchmark.queries[row].id]}
             scores = (world.candidates @ world.questions[row]).tolist()
             run[f"q{row}"] = dict(zip(names, scores, strict=True))
     return qrels, run

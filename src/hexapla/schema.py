@@ -60,6 +60,51 @@ UNFOUND = 2**63 - 1
 PAIR_COLUMNS: tuple[str, ...] = Pair._fields
 
 
+class BenchmarkQuery(NamedTuple):
+    """A query of a parallel benchmark, in one language; its id is the same in all languages."""
+
+    id: str
+    lang: str
+    text: str
+    passage: int
+    """Position in `ParallelBenchmark.passages` of the passage that answers it in its own language."""
+
+
+class BenchmarkPassage(NamedTuple):
+    """A passage that a parallel benchmark ranks: a sentence and the text around it, which may be empty."""
+
+    lang: str
+    text: str
+    context: str
+
+
+class ParallelBenchmark(NamedTuple):
+    """Every query and every passage of all languages.
+
+    Of passages with equal scores the earlier one ranks first, so their order decides ties.
+    """
+
+    languages: tuple[str, ...]
+    queries: list[BenchmarkQuery]
+    passages: list[BenchmarkPassage]
+    passage_unit: str = "sentence"
+
+    @property
+    def relevant(self) -> dict[str, list[int]]:
+        """The positions, for each query id, of its relevant passages in all languages."""
+        positions: dict[str, list[int]] = {}
+        for query in self.queries:
+            positions.setdefault(query.id, []).append(query.passage)
+        return positions
+
+    @property
+    def texts(self) -> list[str] | list[tuple[str, str]]:
+        """What is encoded for each passage: its sentence, or (sentence, context) as in LAReQA's baselines."""
+        if self.passage_unit == "sentence":
+            return [passage.text for passage in self.passages]
+        return [(passage.text, passage.context) for passage in self.passages]
+
+
 class UserError(Exception):
     """Something the user can mend: one line that names the file, row or key, and what to do.
 

@@ -31,7 +31,7 @@ def test_the_relevant_candidate_holds_the_start_of_the_answer(tmp_path):
     written(tmp_path, PARAGRAPH, "de")
     read = benchmarks.load(written(tmp_path, PARAGRAPH))
     assert read.languages == ("de", "en")
-    assert [read.candidates[q.candidate].text for q in read.questions] == ["Two is there."] * 2
+    assert [read.passages[q.passage].text for q in read.queries] == ["Two is there."] * 2
     assert read.relevant == {"q1": [1, 3]}
     assert benchmarks.load(tmp_path, ["en"]).languages == ("en",)
 
@@ -39,21 +39,21 @@ def test_the_relevant_candidate_holds_the_start_of_the_answer(tmp_path):
 def test_the_sample_has_a_candidate_a_question_in_each_language():
     read = benchmarks.load(SAMPLE / "benchmark")
     assert read.languages == LANGUAGES
-    assert len(read.questions) == len(read.candidates) == 84 * 11
-    assert all(read.candidates[q.candidate].lang == q.lang for q in read.questions)
+    assert len(read.queries) == len(read.passages) == 84 * 11
+    assert all(read.passages[q.passage].lang == q.lang for q in read.queries)
     assert all(len(found) == 11 for found in read.relevant.values())
 
 
 @pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
 def test_published_counts_of_xquad_r():
     read = benchmarks.load(XQUAD_R)
-    counts = {lang: sum(c.lang == lang for c in read.candidates) for lang in read.languages}
+    counts = {lang: sum(c.lang == lang for c in read.passages) for lang in read.languages}
     assert counts == {
         "ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244, "ru": 1219, "th": 852,
         "tr": 1167, "vi": 1209, "zh": 1196,
     }  # fmt: skip
-    assert len(read.questions) == 13090
-    assert len(read.candidates) == 13014
+    assert len(read.queries) == 13090
+    assert len(read.passages) == 13014
     assert {len(found) for found in read.relevant.values()} == {11}
 
 
@@ -76,7 +76,7 @@ def test_equal_sentences_are_candidates_each(tmp_path):
     tree = {"data": [{"title": "t", "paragraphs": [PARAGRAPH, same, same]}]}
     (tmp_path / "en.json").write_text(json.dumps(tree))
     read = benchmarks.load(tmp_path)
-    assert len(read.candidates) == 6
+    assert len(read.passages) == 6
     assert read.relevant == {"q1": [1]}
 
 
@@ -89,11 +89,11 @@ def test_questions_that_some_languages_lack_as_in_mlqa_r(tmp_path):
         qas = [(name, number % 2) for number, name in enumerate(ids)]
         (tmp_path / f"{lang}.json").write_text(lareqa(*(paragraph(qa) for qa in qas)))
     read = benchmarks.load(tmp_path)
-    assert [question.id for question in read.questions] == list("".join(PARTLY.values()))
+    assert [question.id for question in read.queries] == list("".join(PARTLY.values()))
     for name in "abcd":
         langs = [lang for lang, ids in PARTLY.items() if name in ids]
-        assert [read.candidates[i].lang for i in read.relevant[name]] == langs
-        assert all(read.candidates[i].text.split()[0] in ("One", "Two") for i in read.relevant[name])
+        assert [read.passages[i].lang for i in read.relevant[name]] == langs
+        assert all(read.passages[i].text.split()[0] in ("One", "Two") for i in read.relevant[name])
     two = benchmarks.load(tmp_path, ["vi", "de"])
     assert two.languages == ("vi", "de")
     assert {name: len(found) for name, found in two.relevant.items()} == {"a": 2, "b": 1, "c": 1, "d": 1}
@@ -102,7 +102,7 @@ def test_questions_that_some_languages_lack_as_in_mlqa_r(tmp_path):
 def test_questions_of_one_language_each_are_taken_and_told(tmp_path, caplog):
     for lang in ("de", "en"):
         (tmp_path / f"{lang}.json").write_text(lareqa(paragraph((f"{lang}-1", 0))))
-    assert len(benchmarks.load(tmp_path).questions) == 2
+    assert len(benchmarks.load(tmp_path).queries) == 2
     assert "no question stands in two languages" in caplog.text
     caplog.clear()
     benchmarks.load(tmp_path, ["de"])
@@ -120,7 +120,7 @@ def test_up_to_one_in_a_hundred_offsets_may_be_off(sentences, answers):
         paragraphs[-1 - number]["qas"][0]["answers"][0]["text"] = "was"
     with TemporaryDirectory() as folder:
         (Path(folder) / "en.json").write_text(json.dumps(tree))
-        assert len(benchmarks.load(Path(folder)).candidates) == 300
+        assert len(benchmarks.load(Path(folder)).passages) == 300
         paragraphs[3]["sentences"], paragraphs[4]["sentences"] = ["Or not."], ["Or not."]
         paragraphs[5]["sentences"], paragraphs[6]["sentences"] = ["Or not."], ["Or not."]
         (Path(folder) / "en.json").write_text(json.dumps(tree))

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.benchmarks.lareqa import Candidate, Question, Retrieval
 from hexapla.evaluation import ranking
-from hexapla.schema import UserError
+from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark, UserError
 
 
 def benchmark(languages=3, ids=5, extra=2):
@@ -16,15 +15,15 @@ def benchmark(languages=3, ids=5, extra=2):
     candidates, questions = [], []
     for lang in names:
         for i in range(ids):
-            questions.append(Question(f"q{i}", lang, "", len(candidates) + i))
-        candidates += [Candidate(lang, "", "")] * (ids + extra)
-    return Retrieval(names, questions, candidates)
+            questions.append(BenchmarkQuery(f"q{i}", lang, "", len(candidates) + i))
+        candidates += [BenchmarkPassage(lang, "", "")] * (ids + extra)
+    return ParallelBenchmark(names, questions, candidates)
 
 
 def without(data, rng, share):
     """Like MLQA-R: a question exists in some of the languages only."""
-    kept = [question for question in data.questions if rng.random() >= share]
-    return data._replace(questions=kept or data.questions[:1])
+    kept = [question for question in data.queries if rng.random() >= share]
+    return data._replace(queries=kept or data.queries[:1])
 
 
 def walk(scores, wanted, pool):
@@ -35,14 +34,14 @@ def walk(scores, wanted, pool):
 
 def assert_sorted_list(data, ranks, scores):
     """Every rank and every first language is that of a sorted list of scores [questions, candidates]."""
-    everything = range(len(data.candidates))
-    held = {(question.id, question.lang): question.candidate for question in data.questions}
-    for row, question in enumerate(data.questions):
+    everything = range(len(data.passages))
+    held = {(question.id, question.lang): question.passage for question in data.queries}
+    for row, question in enumerate(data.queries):
         best = sorted(everything, key=lambda c: (-scores[row][c], c))[:10]
-        assert [data.languages[i] for i in ranks.top[row]] == [data.candidates[c].lang for c in best]
+        assert [data.languages[i] for i in ranks.top[row]] == [data.passages[c].lang for c in best]
         for column, lang in enumerate(data.languages):
             wanted = held.get((question.id, lang))
-            alone = [c for c in everything if data.candidates[c].lang == lang]
+            alone = [c for c in everything if data.passages[c].lang == lang]
             expected = (0, 0)
             if wanted is not None:
                 expected = (walk(scores[row], wanted, alone), walk(scores[row], wanted, everything))
@@ -56,8 +55,8 @@ def test_ranks_are_those_of_a_sorted_list_ties_by_position(seed, languages, ids,
     rng = np.random.default_rng(seed)
     data = without(benchmark(languages, ids, extra), rng, lacking)
     # Few distinct values: most scores are ties, many vectors are equal, and BLAS is exact.
-    questions = rng.integers(-1, 2, (len(data.questions), 2)).astype(np.float32)
-    candidates = rng.integers(-1, 2, (len(data.candidates), 2)).astype(np.float32)
+    questions = rng.integers(-1, 2, (len(data.queries), 2)).astype(np.float32)
+    candidates = rng.integers(-1, 2, (len(data.passages), 2)).astype(np.float32)
     assert_sorted_list(data, ranking.rank(data, questions, candidates), questions @ candidates.T)
 
 
@@ -66,16 +65,16 @@ def test_equal_candidates_tie_whatever_blas_makes_of_them(dim):
     """BLAS gives equal columns scores that differ in the last bit; the earlier must still lead."""
     data = benchmark(5, 40, 10)
     rng = np.random.default_rng(dim)
-    questions = rng.normal(size=(len(data.questions), dim)).astype(np.float32)
+    questions = rng.normal(size=(len(data.queries), dim)).astype(np.float32)
     few = rng.normal(size=(6, dim)).astype(np.float32)
-    kind = rng.integers(0, 6, len(data.candidates))
+    kind = rng.integers(0, 6, len(data.passages))
     ranks = ranking.rank(data, questions, few[kind])
     # Six kinds of candidates, far apart: float64 orders them, and equals are equal here.
     exact = (questions.astype(float) @ few.T.astype(float))[:, kind]
-    held = np.array([[q.candidate for q in data.questions if q.id == f"q{i}"] for i in range(40)])
-    for row, question in enumerate(data.questions):
+    held = np.array([[q.passage for q in data.queries if q.id == f"q{i}"] for i in range(40)])
+    for row, question in enumerate(data.queries):
         for column, wanted in enumerate(held[int(question.id[1:])]):
-            assert ranks.multi[row, column] == walk(exact[row], wanted, range(len(data.candidates)))
+            assert ranks.multi[row, column] == walk(exact[row], wanted, range(len(data.passages)))
 
 
 def test_negative_zero_is_zero():
@@ -86,7 +85,7 @@ def test_negative_zero_is_zero():
 
 def test_a_question_that_a_language_lacks_has_no_rank_there():
     data = benchmark(2, 2, 0)
-    data = data._replace(questions=[q for q in data.questions if (q.id, q.lang) != ("q1", "b")])
+    data = data._replace(queries=[q for q in data.queries if (q.id, q.lang) != ("q1", "b")])
     ranks = ranking.rank(data, np.eye(3, 4, dtype=np.float32), np.eye(4, dtype=np.float32))
     assert (ranks.single == 0).tolist() == [[False, False], [False, True], [False, False]]
     assert (ranks.multi == 0).tolist() == (ranks.single == 0).tolist()
@@ -105,7 +104,7 @@ def test_a_language_without_candidates_and_a_pool_below_ten():
 def test_chunks_change_nothing(monkeypatch, bytes_held):
     data = benchmark(3, 9, 4)
     rng = np.random.default_rng(0)
-    sides = [rng.integers(-9, 9, (len(s), 8)).astype(np.float32) for s in (data.questions, data.candidates)]
+    sides = [rng.integers(-9, 9, (len(s), 8)).astype(np.float32) for s in (data.queries, data.passages)]
     whole = ranking.rank(data, *sides)
     monkeypatch.setattr(ranking, "_BYTES", bytes_held)
     for one, other in zip(whole[1:], ranking.rank(data, *sides)[1:], strict=True):
@@ -116,7 +115,7 @@ def test_chunks_change_nothing(monkeypatch, bytes_held):
 def test_other_types_of_number_rank_alike(kind):
     data = benchmark(3, 4, 1)
     rng = np.random.default_rng(1)
-    sides = [rng.integers(-3, 4, (len(s), 5)) for s in (data.questions, data.candidates)]
+    sides = [rng.integers(-3, 4, (len(s), 5)) for s in (data.queries, data.passages)]
     ranks = ranking.rank(data, *[side.astype(kind) for side in sides])
     assert_sorted_list(data, ranks, sides[0] @ sides[1].T)
 
@@ -149,4 +148,4 @@ def test_vectors_that_can_not_be_ranked_are_one_line(questions, candidates, mess
 def test_candidates_out_of_their_blocks_are_refused():
     data = benchmark(2, 3, 0)
     with pytest.raises(UserError, match="do not stand in blocks"):
-        ranking.rank(data._replace(candidates=data.candidates[::-1]), GOOD, GOOD)
+        ranking.rank(data._replace(passages=data.passages[::-1]), GOOD, GOOD)

@@ -93,10 +93,10 @@ def _benchmark(index, seed=0):
 def test_the_benchmark_holds_each_text_of_the_held_ids_once(index):
     held, made = _benchmark(index)
     rows = index.rows[held][index.rows[held] >= 0].tolist()
-    assert sorted(q.text for q in made.questions) == sorted(f"question {row}" for row in rows)
+    assert sorted(q.text for q in made.queries) == sorted(f"question {row}" for row in rows)
     assert sorted(made.texts) == sorted(f"passage {row}" for row in rows)
-    for question in made.questions:
-        candidate = made.candidates[question.candidate]
+    for question in made.queries:
+        candidate = made.passages[question.passage]
         assert candidate.lang == question.lang
         assert candidate.text.split()[1] == question.text.split()[1]
         column = LANGUAGES.index(question.lang)
@@ -106,10 +106,10 @@ def test_the_benchmark_holds_each_text_of_the_held_ids_once(index):
 @given(indices().filter(lambda index: _usable(index) > 0), st.integers(0, 2**32))
 def test_map_is_that_of_sorting_the_pool(index, seed):
     _, made = _benchmark(index)
-    questions, passages = _vectors(len(made.questions), seed), _vectors(len(made.candidates), seed + 1)
-    owner = {q.candidate: q.id for q in made.questions}
+    questions, passages = _vectors(len(made.queries), seed), _vectors(len(made.passages), seed + 1)
+    owner = {q.passage: q.id for q in made.queries}
     precisions = {}
-    for vector, question in zip(questions, made.questions, strict=True):
+    for vector, question in zip(questions, made.queries, strict=True):
         order = np.argsort(-(passages @ vector), kind="stable")
         ranks = [rank for rank, at in enumerate(order, 1) if owner[at] == question.id]
         precisions.setdefault(question.lang, []).append(average_precision(np.array([ranks]))[0])
@@ -122,11 +122,11 @@ def test_map_is_that_of_sorting_the_pool(index, seed):
 )
 def test_loss_is_trainings_with_every_translation_as_the_own_one(index, seed, temperature):
     _, made = _benchmark(index)
-    questions, passages = _vectors(len(made.questions), seed), _vectors(len(made.candidates), seed + 1)
-    owner = {q.candidate: int(q.id) for q in made.questions}
+    questions, passages = _vectors(len(made.queries), seed), _vectors(len(made.passages), seed + 1)
+    owner = {q.passage: int(q.id) for q in made.queries}
     owners = torch.tensor([owner[at] for at in range(len(passages))])
     each = {}
-    for vector, question in zip(questions, made.questions, strict=True):
+    for vector, question in zip(questions, made.queries, strict=True):
         mine = [at for at, id_ in owner.items() if id_ == int(question.id)]
         values = [
             loss.info_nce(

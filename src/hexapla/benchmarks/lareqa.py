@@ -1,7 +1,7 @@
 """Benchmarks in LAReQA format (Roy et al. 2020, arXiv 2004.05484): XQuAD-R, MLQA-R, the sample.
 
 A folder of `<lang>.json` files: SQuAD's JSON with `sentences` and `sentence_breaks` ([start, end]
-offsets into the context) for each paragraph. Every sentence is a candidate, equal ones too; the
+offsets into the context) for each paragraph. Every sentence is a passage to rank, equal ones too; the
 relevant one holds the start of the answer. The question's id is the key across languages.
 
 What can't be judged is refused. Published files have slips, though: in XQuAD-R's Turkish, two of 1,167
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hexapla.io import cache
-from hexapla.schema import UserError
+from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark, UserError
 from hexapla.text.languages import base_language, find_scripts, is_known_language
 
 _log = logging.getLogger(__name__)
@@ -25,47 +25,6 @@ SLIPS = 0.01
 """The share of a file's sentences, or answers, that may not stand where their offsets say."""
 
 _MIRACL = re.compile(r"miracl-(corpus-)?v1\.0-[a-z]{2,3}|[a-z]{2,3}-(corpus|queries|qrels)")
-
-
-class Question(NamedTuple):
-    id: str
-    lang: str
-    text: str
-    candidate: int
-    """Position of the relevant sentence of its own paragraph in `Retrieval.candidates`."""
-
-
-class Candidate(NamedTuple):
-    lang: str
-    text: str
-    context: str
-
-
-class Retrieval(NamedTuple):
-    """A parallel retrieval benchmark: every question and every candidate of all languages.
-
-    The order (language, then file order) is the tie-break between candidates of equal score.
-    """
-
-    languages: tuple[str, ...]
-    questions: list[Question]
-    candidates: list[Candidate]
-    passage_unit: str = "sentence"
-
-    @property
-    def relevant(self) -> dict[str, list[int]]:
-        """Per question id, the relevant candidates in all languages."""
-        found: dict[str, list[int]] = {}
-        for question in self.questions:
-            found.setdefault(question.id, []).append(question.candidate)
-        return found
-
-    @property
-    def texts(self) -> list[str] | list[tuple[str, str]]:
-        """What is encoded of a candidate: its sentence; or (sentence, context), as in LAReQA's baselines."""
-        if self.passage_unit == "sentence":
-            return [candidate.text for candidate in self.candidates]
-        return [(candidate.text, candidate.context) for candidate in self.candidates]
 
 
 def detect(path: Path) -> str:
@@ -119,21 +78,21 @@ def _names_language(stem: str) -> bool:
     return bool(find_scripts(code)) or (len(code) == 2 and is_known_language(code))
 
 
-def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sentence") -> Retrieval:
+def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sentence") -> ParallelBenchmark:
     """Read the languages of a folder; all that it has when none are named.
 
     Args:
         path: the folder.
         languages: which to read, in this order.
-        passage_unit: `sentence`, or `sentence_in_context`; see `Retrieval.texts`.
+        passage_unit: `sentence`, or `sentence_in_context`; see `ParallelBenchmark.texts`.
 
     Raises:
         UserError: the folder or a language is missing, or a file does not fit the format; the
             message names file and question.
     """
     chosen = files(path, languages)
-    questions: list[Question] = []
-    candidates: list[Candidate] = []
+    questions: list[BenchmarkQuery] = []
+    candidates: list[BenchmarkPassage] = []
     for lang, file in chosen.items():
         before = len(questions)
         slips = _Slips([], [])
@@ -151,7 +110,7 @@ def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sent
         _refuse_twins(file, questions[before:])
         _weigh(file, "sentences", slips.sentences, sum(one.lang == lang for one in candidates))
         _weigh(file, "answers", slips.answers, len(questions) - before)
-    read = Retrieval(tuple(chosen), questions, candidates, passage_unit)
+    read = ParallelBenchmark(tuple(chosen), questions, candidates, passage_unit)
     if len(chosen) > 1 and max(map(len, read.relevant.values())) == 1:
         _log.warning("%s: no question stands in two languages, so only monolingual figures make sense", path)
     return read
@@ -172,8 +131,8 @@ def _read_paragraph(
     paragraph: dict[str, Any],
     where: str,
     lang: str,
-    questions: list[Question],
-    candidates: list[Candidate],
+    questions: list[BenchmarkQuery],
+    candidates: list[BenchmarkPassage],
     slips: _Slips,
 ) -> None:
     context, breaks = paragraph["context"], paragraph["sentence_breaks"]
@@ -192,14 +151,14 @@ def _read_paragraph(
             )
         if context[low:high].strip() != text.strip():
             slips.sentences.append(f"{where}: '{_short(text)}' is not what stands at {low}, {high}")
-        candidates.append(Candidate(lang, text, context))
+        candidates.append(BenchmarkPassage(lang, text, context))
         end = high
     questions.extend(_question(qa, context, breaks, lang, first, slips) for qa in paragraph["qas"])
 
 
 def _question(
     qa: dict[str, Any], context: str, breaks: Sequence[Sequence[int]], lang: str, first: int, slips: _Slips
-) -> Question:
+) -> BenchmarkQuery:
     answer = qa["answers"][0]
     start = answer["answer_start"]
     if not qa["question"].strip():
@@ -209,7 +168,7 @@ def _question(
         raise ValueError(f"question {qa['id']}: answer_start {start} lies in {len(held)} sentences, not 1")
     if not context.startswith(answer["text"], start):
         slips.answers.append(f"question {qa['id']}: '{_short(answer['text'])}' does not stand at {start}")
-    return Question(str(qa["id"]), lang, qa["question"], first + held[0])
+    return BenchmarkQuery(str(qa["id"]), lang, qa["question"], first + held[0])
 
 
 def _weigh(file: Path, what: str, slips: list[str], count: int) -> None:
@@ -228,7 +187,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _refuse_twins(file: Path, questions: Sequence[Question]) -> None:
+def _refuse_twins(file: Path, questions: Sequence[BenchmarkQuery]) -> None:
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:

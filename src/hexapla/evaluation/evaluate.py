@@ -20,7 +20,7 @@ from hexapla.modeling import centering, embed, embedding_cache
 from hexapla.modeling import precision as precisions
 from hexapla.modeling.centering import Means
 from hexapla.modeling.encoder import Encoder, Side
-from hexapla.schema import UserError
+from hexapla.schema import ParallelBenchmark, UserError
 
 DEPTH = 100
 """Passages that a search in a judged corpus returns; Recall@100 needs no more."""
@@ -38,7 +38,7 @@ class Task(NamedTuple):
     """A benchmark that was read and can be judged; of a judged corpus only topics and judgements."""
 
     name: str
-    content: lareqa.Retrieval | Sequence[miracl.Judged]
+    content: ParallelBenchmark | Sequence[miracl.Judged]
 
 
 class Settings(NamedTuple):
@@ -98,7 +98,7 @@ def judge(
     for each in tasks:
         _log.info("%s on %s, %s", name, each.name, precision)
         centrings = _possible(each, settings.centrings, trained)
-        if isinstance(each.content, lareqa.Retrieval):
+        if isinstance(each.content, ParallelBenchmark):
             judged[each.name] = _parallel(each.name, each.content, encode, centrings, trained)
         else:
             judged[each.name] = _judged(each.name, each.content, encode, centrings, trained)
@@ -119,7 +119,7 @@ def _possible(each: Task, centrings: Sequence[str], trained: tuple[Means, Means]
     """Without `trained` where the model has no mean for one of the benchmark's languages."""
     content = each.content
     languages = (
-        content.languages if isinstance(content, lareqa.Retrieval) else [part.lang for part in content]
+        content.languages if isinstance(content, ParallelBenchmark) else [part.lang for part in content]
     )
     lacking = [lang for lang in languages if trained and not all(lang in side for side in trained)]
     if not lacking:
@@ -140,15 +140,15 @@ def _possible(each: Task, centrings: Sequence[str], trained: tuple[Means, Means]
 
 def _parallel(
     name: str,
-    benchmark: lareqa.Retrieval,
+    benchmark: ParallelBenchmark,
     encode: Encode,
     centrings: Sequence[str],
     trained: tuple[Means, Means] | None,
 ) -> Judgement:
-    questions = encode([q.text for q in benchmark.questions], "query", f"{name}, questions")
+    questions = encode([q.text for q in benchmark.queries], "query", f"{name}, questions")
     candidates = encode(benchmark.texts, "passage", f"{name}, passages")
-    asked = [question.lang for question in benchmark.questions]
-    held = [candidate.lang for candidate in benchmark.candidates]
+    asked = [question.lang for question in benchmark.queries]
+    held = [candidate.lang for candidate in benchmark.passages]
     ranks = {}
     for how in centrings:
         sides = questions, candidates

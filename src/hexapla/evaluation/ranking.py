@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hexapla.benchmarks.lareqa import Retrieval
-from hexapla.schema import UserError
+from hexapla.schema import ParallelBenchmark, UserError
 
 _TOP = 10
 _BYTES = 2**23
@@ -38,7 +37,7 @@ class Ranks(NamedTuple):
     """int64 [questions, 10], the languages of the first candidates; a smaller pool has fewer."""
 
 
-def rank(benchmark: Retrieval, questions: np.ndarray, candidates: np.ndarray) -> Ranks:
+def rank(benchmark: ParallelBenchmark, questions: np.ndarray, candidates: np.ndarray) -> Ranks:
     """Rank the relevant candidates by inner product.
 
     Args:
@@ -50,8 +49,8 @@ def rank(benchmark: Retrieval, questions: np.ndarray, candidates: np.ndarray) ->
         UserError: vectors that do not fit the benchmark, or that are not finite.
     """
     position = {lang: i for i, lang in enumerate(benchmark.languages)}
-    asked = np.array([position[question.lang] for question in benchmark.questions], dtype=np.int64)
-    pool = np.array([position[candidate.lang] for candidate in benchmark.candidates], dtype=np.int64)
+    asked = np.array([position[question.lang] for question in benchmark.queries], dtype=np.int64)
+    pool = np.array([position[candidate.lang] for candidate in benchmark.passages], dtype=np.int64)
     if (np.diff(pool) < 0).any():
         raise UserError("the benchmark's candidates do not stand in blocks, a language each; sort them so")
     questions, candidates = _checked(benchmark, questions, candidates)
@@ -68,17 +67,17 @@ def rank(benchmark: Retrieval, questions: np.ndarray, candidates: np.ndarray) ->
         scores[:, later] = scores[:, earlier]
         single[part], multi[part] = _places(scores, relevant[part], edges)
         top[part] = pool[_first(scores, top.shape[1])]
-    ids = np.array([question.id for question in benchmark.questions], dtype=np.str_)
+    ids = np.array([question.id for question in benchmark.queries], dtype=np.str_)
     return Ranks(benchmark.languages, ids, asked, single, multi, top)
 
 
 def _checked(
-    benchmark: Retrieval, questions: np.ndarray, candidates: np.ndarray
+    benchmark: ParallelBenchmark, questions: np.ndarray, candidates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both sides in one floating type that BLAS knows."""
     for name, vectors, texts in (
-        ("questions", questions, benchmark.questions),
-        ("candidates", candidates, benchmark.candidates),
+        ("questions", questions, benchmark.queries),
+        ("candidates", candidates, benchmark.passages),
     ):
         if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.shape[1] != questions.shape[1]:
             raise UserError(
@@ -99,11 +98,11 @@ def _checked(
     return sides
 
 
-def _relevant(benchmark: Retrieval, pool: np.ndarray) -> np.ndarray:
+def _relevant(benchmark: ParallelBenchmark, pool: np.ndarray) -> np.ndarray:
     """Int64 [questions, languages]: the relevant candidate in each language, -1 where there is none."""
-    relevant = np.full((len(benchmark.questions), len(benchmark.languages)), -1, dtype=np.int64)
+    relevant = np.full((len(benchmark.queries), len(benchmark.languages)), -1, dtype=np.int64)
     by_id = benchmark.relevant
-    for row, question in enumerate(benchmark.questions):
+    for row, question in enumerate(benchmark.queries):
         held = by_id[question.id]
         relevant[row, pool[held]] = held
     return relevant

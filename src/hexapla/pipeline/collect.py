@@ -153,8 +153,8 @@ def _count_texts(found: LocalBenchmark) -> dict[str, int]:
     # All languages are read, because `validate` looks for each in the training data.
     read = suites.load(found.folder, passage_unit=found.passage_unit)
     return {
-        "questions": sum(question.lang in found.languages for question in read.questions),
-        "candidates": sum(candidate.lang in found.languages for candidate in read.candidates),
+        "questions": sum(question.lang in found.languages for question in read.queries),
+        "candidates": sum(candidate.lang in found.languages for candidate in read.passages),
     }
 
 

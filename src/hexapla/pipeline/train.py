@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from hexapla import tracking
-from hexapla.benchmarks.lareqa import Retrieval
 from hexapla.config import Config, ModelSettings, Train
 from hexapla.io import cache, hashing
 from hexapla.modeling import adapters, centering, embed, model_card, precision
 from hexapla.modeling import encoder as encoders
 from hexapla.parallel import distributed
-from hexapla.schema import UserError, suggest
+from hexapla.schema import ParallelBenchmark, UserError, suggest
 from hexapla.training import dataset as tables
 from hexapla.training import early_stopping, recipes, samplers, trainer
 from hexapla.training.checkpoints import Checkpoints
@@ -151,7 +150,7 @@ def _fit(
     plan: samplers.Plan,
     train: Train,
     checkpoints: Checkpoints,
-    held: Retrieval | None,
+    held: ParallelBenchmark | None,
     tracked: tracking.Run,
 ) -> list[trainer.Step]:
     # A run that was killed may have told of more steps than its last checkpoint knows.

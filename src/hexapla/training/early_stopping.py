@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hexapla.benchmarks.lareqa import Candidate, Question, Retrieval
 from hexapla.evaluation import ranking
 from hexapla.evaluation.per_query import outcomes
-from hexapla.schema import UserError
+from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark, UserError
 from hexapla.training.samplers import Index
 
 _BYTES = 2**23
@@ -56,7 +55,9 @@ def without(index: Index, parts: Split) -> Index:
     return index._replace(rows=index.rows[kept], passages=index.passages[kept], sources=index.sources[kept])
 
 
-def benchmark(index: Index, held: np.ndarray, texts: Callable[[str, np.ndarray], list[str]]) -> Retrieval:
+def benchmark(
+    index: Index, held: np.ndarray, texts: Callable[[str, np.ndarray], list[str]]
+) -> ParallelBenchmark:
     """The held ids in all their languages.
 
     Args:
@@ -64,20 +65,20 @@ def benchmark(index: Index, held: np.ndarray, texts: Callable[[str, np.ndarray],
         held: positions in it, no two of which share a passage.
         texts: (column, rows of the table) to the texts that stand there.
     """
-    questions: list[Question] = []
-    candidates: list[Candidate] = []
+    questions: list[BenchmarkQuery] = []
+    candidates: list[BenchmarkPassage] = []
     for column, language in enumerate(index.languages):
         rows = index.rows[held, column]
         there = rows >= 0
         for item, question, passage in zip(
             held[there], texts("question", rows[there]), texts("passage", rows[there]), strict=True
         ):
-            questions.append(Question(str(item), language, question, len(candidates)))
-            candidates.append(Candidate(language, passage, ""))
-    return Retrieval(index.languages, questions, candidates)
+            questions.append(BenchmarkQuery(str(item), language, question, len(candidates)))
+            candidates.append(BenchmarkPassage(language, passage, ""))
+    return ParallelBenchmark(index.languages, questions, candidates)
 
 
-def multilingual_map(benchmark: Retrieval, questions: np.ndarray, passages: np.ndarray) -> float:
+def multilingual_map(benchmark: ParallelBenchmark, questions: np.ndarray, passages: np.ndarray) -> float:
     """Mean average precision in the pool of all languages, averaged over the questions' languages.
 
     Args:
@@ -94,7 +95,7 @@ def multilingual_map(benchmark: Retrieval, questions: np.ndarray, passages: np.n
 
 
 def multilingual_loss(
-    benchmark: Retrieval, questions: np.ndarray, passages: np.ndarray, temperature: float
+    benchmark: ParallelBenchmark, questions: np.ndarray, passages: np.ndarray, temperature: float
 ) -> float:
     """InfoNCE of each question with each translation of its passage, averaged as the mAP is; lower is better.
 
@@ -108,9 +109,9 @@ def multilingual_loss(
         temperature: divides the cosine.
     """
     number = {question_id: n for n, question_id in enumerate(benchmark.relevant)}
-    asked = np.array([number[question.id] for question in benchmark.questions])
+    asked = np.array([number[question.id] for question in benchmark.queries])
     answers = np.empty(len(passages), np.int64)
-    answers[[question.candidate for question in benchmark.questions]] = asked
+    answers[[question.passage for question in benchmark.queries]] = asked
     # The last digits count where the loss is small.
     questions, passages = questions.astype(np.float64), passages.astype(np.float64)
     losses = np.empty(len(questions))
@@ -126,7 +127,7 @@ def multilingual_loss(
         row = np.nonzero(same)[0]
         each = np.logaddexp(own, others[row]) - own
         losses[part] = np.bincount(row, each) / np.bincount(row)
-    languages = np.array([question.lang for question in benchmark.questions])
+    languages = np.array([question.lang for question in benchmark.queries])
     return float(np.mean([losses[languages == language].mean() for language in np.unique(languages)]))
 
 

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from hexapla.benchmarks.lareqa import Retrieval
 from hexapla.config import Train
 from hexapla.modeling import adapters, embed, tokenization
 from hexapla.modeling.encoder import Encoder
 from hexapla.modeling.precision import Precision
+from hexapla.schema import ParallelBenchmark
 from hexapla.training import early_stopping, trainer
 from hexapla.training.gradcache import Memory, Objective
 from hexapla.training.inputs import Lengths
@@ -39,10 +39,12 @@ def recipe(learner: Encoder, train: Train, precision: Precision) -> trainer.Reci
     )
 
 
-def validation(learner: Encoder, held: Retrieval, train: Train, precision: Precision) -> trainer.Validation:
+def validation(
+    learner: Encoder, held: ParallelBenchmark, train: Train, precision: Precision
+) -> trainer.Validation:
     """Early stopping by the held-out ids, encoded as the training encodes."""
-    questions = [question.text for question in held.questions]
-    passages = [candidate.text for candidate in held.candidates]
+    questions = [question.text for question in held.queries]
+    passages = [candidate.text for candidate in held.passages]
 
     def score() -> float:
         asked = embed.encode(learner, questions, "query", train.question_tokens, precision=precision)

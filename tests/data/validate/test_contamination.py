@@ -150,9 +150,9 @@ EDITS = {
 def known_texts(folder, languages):
     read = lareqa.load(folder, languages)
     paragraphs = {}
-    for candidate in read.candidates:
+    for candidate in read.passages:
         paragraphs.setdefault((candidate.lang, candidate.context), []).append(candidate.text)
-    texts = dict.fromkeys((text, "question") for text in (question.text for question in read.questions))
+    texts = dict.fromkeys((text, "question") for text in (question.text for question in read.queries))
     for (_, context), sentences in paragraphs.items():
         texts |= dict.fromkeys((text, "passage") for text in (context, *sentences))
     keys = normalize_texts([text for text, _ in texts])

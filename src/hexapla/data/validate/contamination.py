@@ -94,9 +94,9 @@ def _read_benchmark(folder: Path) -> Iterator[tuple[str, Kind, str]]:
     """Yield language, kind and text of questions, and of passages that answer them or are sentences of LAReQA."""
     if lareqa.detect(folder) == "lareqa":
         benchmark = lareqa.load(folder)
-        for question in benchmark.questions:
+        for question in benchmark.queries:
             yield question.lang, "question", question.text
-        for candidate in benchmark.candidates:
+        for candidate in benchmark.passages:
             yield candidate.lang, "passage", candidate.text
             yield candidate.lang, "passage", candidate.context
         return
