@@ -140,7 +140,7 @@ def main() -> None:
     if given.cpu_time:
         torch.set_num_threads(1)
     encoder = encoders.load(given.encoder, prompts={"query": "", "passage": ""})
-    precision = embed.measured_precision(encoder)
+    precision = embed.resolve_precision(encoder, "auto")
     out = sys.stdout
     out.write(f"{given.encoder} on {encoder.device}, {torch.get_num_threads()} threads, {clock.__name__}\n")
     for name, texts in corpora(given.corpus).items():

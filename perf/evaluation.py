@@ -19,7 +19,7 @@ import numpy as np
 from tabulate import tabulate
 
 from hexapla.evaluation import evaluate, ranking, results, statistics
-from hexapla.modeling import embed, encoder, precision
+from hexapla.modeling import embed, encoder
 from hexapla.schema import ParallelBenchmark
 
 
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> None:
     mark = phase("read", mark)
     model = encoder.load(options.model, prompts={})
     mark = phase("load the encoder", mark)
-    kind = precision.resolved_precision(model, options.precision)
+    kind = embed.resolve_precision(model, options.precision)
     mark = phase("choose the precision", mark, kind)
     if isinstance(task.content, ParallelBenchmark):
         ranks = _parallel(task.content, model, kind, phase, mark)

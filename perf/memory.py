@@ -20,14 +20,14 @@ from sentence_transformers import losses
 
 import training as beside
 from hexapla.modeling import tokenization
-from hexapla.training.gradcache import Memory
+from hexapla.training.gradcache import MemoryLimits
 
 
 def measured(given: argparse.Namespace) -> float:
     """GiB, in this process."""
     learner = beside.learner(given)
     settings = beside.Settings(
-        given.tokens, 1, given.precision, Memory(tokenization.budget(learner.device), given.kept_tokens)
+        given.tokens, 1, given.precision, MemoryLimits(tokenization.budget(learner.device), given.kept_tokens)
     )
     drawn = beside.Pairs(*beside.pairs(given.corpus, given.batch, 0), given.batch)
     before = _peak(learner.device)

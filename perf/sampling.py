@@ -26,7 +26,7 @@ import torch
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
 from hexapla.training import samplers
-from hexapla.training.samplers import Codes, Plan
+from hexapla.training.samplers import BatchPlan, CodedColumn
 
 BATCH = 1024
 LANGUAGES = ("ar", "de", "en", "es", "fr", "hi", "ru", "th", "zh")
@@ -42,7 +42,7 @@ ROUNDS = 3
 Clock = Callable[[], float]
 
 
-def columns(ids: int, per_passage: int, *, ragged: bool) -> list[Codes]:
+def columns(ids: int, per_passage: int, *, ragged: bool) -> list[CodedColumn]:
     """Ids, languages, passages and sources of a table; the first third of the ids is another source."""
     item = np.repeat(np.arange(ids, dtype=np.int32), len(LANGUAGES))
     lang = np.tile(np.arange(len(LANGUAGES), dtype=np.int32), ids)
@@ -55,10 +55,10 @@ def columns(ids: int, per_passage: int, *, ragged: bool) -> list[Codes]:
     passages = -(-ids // per_passage)
     return [
         # Names are looked up in messages only, and these are as many.
-        Codes(item, range(ids)),  # type: ignore[arg-type]
-        Codes(lang, LANGUAGES),
-        Codes(item % np.int32(passages), range(passages)),  # type: ignore[arg-type]
-        Codes((item < ids // 3).astype(np.int32), ("large", "small")),
+        CodedColumn(item, range(ids)),  # type: ignore[arg-type]
+        CodedColumn(lang, LANGUAGES),
+        CodedColumn(item % np.int32(passages), range(passages)),  # type: ignore[arg-type]
+        CodedColumn((item < ids // 3).astype(np.int32), ("large", "small")),
     ]
 
 
@@ -85,7 +85,7 @@ def at_scale(ids: int, per_passage: int, batches: int, clock: Clock, *, ragged: 
     given = columns(ids, per_passage, ragged=ragged)
     with peak_memory() as grown:
         began = clock()
-        index = samplers.index(*given)
+        index = samplers.build_index(*given)
         taken = clock() - began
     out = sys.stdout
     out.write(
@@ -94,7 +94,7 @@ def at_scale(ids: int, per_passage: int, batches: int, clock: Clock, *, ragged: 
     out.write(f"{'':24}{'first batch, ms':>17}{'batches/s':>11}{'any step, ms':>14}\n")
     for name, options in SAMPLERS.items():
         began = clock()
-        plan = Plan(index, batch_size=BATCH, seed=1, **options)
+        plan = BatchPlan(index, batch_size=BATCH, seed=1, **options)
         plan.at(0)
         first = clock() - began
         speeds = [batches / timed(plan, range(batches), clock) for _ in range(ROUNDS)]
@@ -105,7 +105,7 @@ def at_scale(ids: int, per_passage: int, batches: int, clock: Clock, *, ragged: 
         out.flush()
 
 
-def timed(plan: Plan, steps: Iterable[int], clock: Clock) -> float:
+def timed(plan: BatchPlan, steps: Iterable[int], clock: Clock) -> float:
     began = clock()
     for step in steps:
         plan.at(step)
@@ -121,11 +121,11 @@ def beside(pairs: int, per_passage: int, clock: Clock) -> None:
     }
     dataset = datasets.Dataset.from_dict(texts)
     item, one = np.arange(pairs, dtype=np.int32), np.zeros(pairs, np.int32)
-    index = samplers.index(
-        Codes(item, texts["anchor"]),
-        Codes(one, ("en",)),
-        Codes(item % np.int32(passages), range(passages)),  # type: ignore[arg-type]
-        Codes(one, ("one",)),
+    index = samplers.build_index(
+        CodedColumn(item, texts["anchor"]),
+        CodedColumn(one, ("en",)),
+        CodedColumn(item % np.int32(passages), range(passages)),  # type: ignore[arg-type]
+        CodedColumn(one, ("one",)),
     )
     speeds: dict[str, list[tuple[float, float]]] = {}
     for number in range(ROUNDS):
@@ -149,7 +149,7 @@ def beside(pairs: int, per_passage: int, clock: Clock) -> None:
 
 
 def ways(
-    dataset: datasets.Dataset, index: samplers.Index, seed: int
+    dataset: datasets.Dataset, index: samplers.PairIndex, seed: int
 ) -> dict[str, Callable[[], Iterator[object]]]:
     """Each starts an epoch anew."""
 
@@ -159,7 +159,7 @@ def ways(
         return iter(NoDuplicatesBatchSampler(dataset, BATCH, True, generator=generator, seed=seed, **more))
 
     def ours() -> Iterator[samplers.Batch]:
-        plan = Plan(index, sampler="monolingual", batch_size=BATCH, seed=seed)
+        plan = BatchPlan(index, sampler="monolingual", batch_size=BATCH, seed=seed)
         return (plan.at(step) for step in range(len(plan)))
 
     return {

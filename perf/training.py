@@ -35,9 +35,8 @@ from hexapla.modeling import encoder as encoders
 from hexapla.training import samplers
 from hexapla.training import trainer as training
 from hexapla.training.checkpoints import Checkpoints
-from hexapla.training.gradcache import Memory, Objective
-from hexapla.training.inputs import Lengths
-from hexapla.training.schedules import Schedule
+from hexapla.training.collate import Lengths
+from hexapla.training.gradcache import MemoryLimits, Objective
 
 ROOT = Path(__file__).parent.parent
 HELP = ROOT.parent / "shared" / "corpora" / "help-parallel.jsonl.gz"
@@ -54,9 +53,9 @@ class Pairs(NamedTuple):
     seed: int = 0
 
     @property
-    def index(self) -> samplers.Index:
+    def index(self) -> samplers.PairIndex:
         rows = np.arange(len(self.questions), dtype=np.int32)
-        return samplers.Index(("all",), rows[:, None], rows, np.zeros(len(rows), np.int16), ("all",))
+        return samplers.PairIndex(("all",), rows[:, None], rows, np.zeros(len(rows), np.int16), ("all",))
 
     def __len__(self) -> int:
         return len(self.questions) // self.batch
@@ -105,7 +104,7 @@ class Settings(NamedTuple):
     tokens: int
     steps: int
     precision: str
-    memory: Memory
+    memory: MemoryLimits
 
 
 def ours(encoder: encoders.Encoder, part: Pairs, settings: Settings) -> Window:
@@ -114,9 +113,9 @@ def ours(encoder: encoders.Encoder, part: Pairs, settings: Settings) -> Window:
         encoder,
         part,
         part,
-        training.Recipe(
+        training.StepSettings(
             Lengths(settings.tokens, settings.tokens),
-            Schedule(RATE, 0, settings.steps),
+            training.Schedule(RATE, 0, settings.steps),
             Objective(TEMPERATURE, two_sided=False),
             settings.memory,
             DECAY,
@@ -186,11 +185,11 @@ def ways(given: argparse.Namespace) -> dict[str, Callable[[encoders.Encoder, Pai
     found: dict[str, Callable[[encoders.Encoder, Pairs], Window]] = {}
 
     def peer(name: str, loss: Callable[[Any], torch.nn.Module], precision: str) -> None:
-        settings = Settings(given.tokens, given.steps, precision, Memory(0, 0))
+        settings = Settings(given.tokens, given.steps, precision, MemoryLimits(0, 0))
         found[f"sentence-transformers, {name}, {precision}"] = lambda e, p: theirs(e, p, settings, loss)
 
     def own(name: str, precision: str, kept: int) -> None:
-        settings = Settings(given.tokens, given.steps, precision, Memory(tokens, kept))
+        settings = Settings(given.tokens, given.steps, precision, MemoryLimits(tokens, kept))
         found[f"ours, {name}, {precision}"] = lambda e, p: ours(e, p, settings)
 
     for precision in given.precision:

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 
 from hexapla.training import samplers
-from hexapla.training.checkpoints import Checkpoints, State
+from hexapla.training.checkpoints import Checkpoints, TrainingState
 
 PATHS = [str(Path(__file__).parent / folder) for folder in ("", "training", "parallel")]
 """For scripts in other processes, which import from the tests."""
 
-STATE = State([[0, "hybrid", 1.5], [1, "hybrid", 1.25]], [0.5])
+STATE = TrainingState([[0, "hybrid", 1.5], [1, "hybrid", 1.25]], [0.5])
 
 
 def world(seed=0):
-    """Two weights that have made three steps, and their optimiser."""
+    """Two weights that have made three steps, and their optimizer."""
     generator = torch.Generator().manual_seed(seed)
     trained = {name: torch.nn.Parameter(torch.randn(4, 3, generator=generator)) for name in ("one", "two")}
     optimizer = torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
@@ -49,4 +49,4 @@ class Texts:
 
 def codes(column):
     names, values = np.unique(column, return_inverse=True)
-    return samplers.Codes(values.astype(np.int32), names.tolist())
+    return samplers.CodedColumn(values.astype(np.int32), names.tolist())

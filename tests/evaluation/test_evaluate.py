@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hexapla.evaluation import evaluate, results
-from hexapla.modeling import centering, embed, precision
+from hexapla.modeling import centering, embed
 from hexapla.schema import UserError
 
 WORDS = ("moon", "river", "bread", "stone", "lamp", "glass")
@@ -76,7 +76,7 @@ def fake(monkeypatch):
         return words(texts)
 
     monkeypatch.setattr(embed, "encode", encode)
-    monkeypatch.setattr(precision, "resolved_precision", lambda encoder, wanted: "fp32")
+    monkeypatch.setattr(embed, "resolve_precision", lambda encoder, wanted: "fp32")
     return Fake()
 
 

@@ -40,7 +40,7 @@ def loss(learner, seed=0):
 def fit(learner, steps=20):
     """Weights as they were before training; the loss without dropout, before and after."""
     before = {name: weight.detach().clone() for name, weight in learner.model.named_parameters()}
-    optimizer = torch.optim.AdamW(adapters.trained(learner).values(), lr=1e-2)
+    optimizer = torch.optim.AdamW(adapters.trainable_weights(learner).values(), lr=1e-2)
     first = loss(learner).item()
     learner.model.train()
     for step in range(steps):
@@ -55,17 +55,19 @@ def gradients(learner):
     learner.model.zero_grad()
     learner.model.train()
     loss(learner).backward()
-    return {name: weight.grad.clone() for name, weight in adapters.trained(learner).items()}
+    return {name: weight.grad.clone() for name, weight in adapters.trainable_weights(learner).items()}
 
 
 def test_freezing_leaves_the_rest_to_learn(tiny):
     adapters.freeze(tiny, embeddings=False, layers=0)
-    everything = set(adapters.trained(tiny))
+    everything = set(adapters.trainable_weights(tiny))
     assert not any("pooler" in name for name in everything)
     adapters.freeze(tiny, embeddings=True, layers=0)
-    assert everything - set(adapters.trained(tiny)) == {n for n in everything if "word_embeddings" in n}
+    assert everything - set(adapters.trainable_weights(tiny)) == {
+        n for n in everything if "word_embeddings" in n
+    }
     adapters.freeze(tiny, embeddings=True, layers=1)
-    assert all("layer.1." in name for name in adapters.trained(tiny))
+    assert all("layer.1." in name for name in adapters.trainable_weights(tiny))
     with pytest.raises(UserError, match="freeze_layers: 3, but the encoder has 2 layers"):
         adapters.freeze(tiny, embeddings=True, layers=3)
     with pytest.raises(UserError, match="what was loaded"):
@@ -77,9 +79,9 @@ def test_freezing_leaves_the_rest_to_learn(tiny):
 def test_what_trains_learns_and_what_is_frozen_stays_to_the_bit(tiny, rank, layers):
     adapters.freeze(tiny, embeddings=True, layers=layers)
     if rank:
-        adapters.lora(tiny, rank=rank, seed=1)
+        adapters.add_lora(tiny, rank=rank, seed=1)
     adapters.checkpoint_activations(tiny)
-    trained = adapters.trained(tiny)
+    trained = adapters.trainable_weights(tiny)
     before, first, last = fit(tiny)
     assert last < 0.5 * first
     for name, weight in tiny.model.named_parameters():
@@ -89,14 +91,14 @@ def test_what_trains_learns_and_what_is_frozen_stays_to_the_bit(tiny, rank, laye
 def test_adapters_stand_on_all_linear_layers_that_are_not_frozen_and_change_nothing_at_first(tiny):
     plain = vectors(tiny).detach()
     adapters.freeze(tiny, embeddings=True, layers=1)
-    adapters.lora(tiny, rank=4, seed=1)
+    adapters.add_lora(tiny, rank=4, seed=1)
     assert torch.equal(vectors(tiny), plain)
-    places = {name.split(".lora_")[0].split("layer.1.")[1] for name in adapters.trained(tiny)}
+    places = {name.split(".lora_")[0].split("layer.1.")[1] for name in adapters.trainable_weights(tiny)}
     assert places == {
         "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
         "intermediate.dense", "output.dense",
     }  # fmt: skip
-    assert {min(weight.shape) for weight in adapters.trained(tiny).values()} == {4}
+    assert {min(weight.shape) for weight in adapters.trainable_weights(tiny).values()} == {4}
 
 
 def test_the_seed_alone_decides_the_adapters(tiny_folder):
@@ -104,9 +106,9 @@ def test_the_seed_alone_decides_the_adapters(tiny_folder):
         learner = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
         adapters.freeze(learner, embeddings=True, layers=0)
         before = torch.get_rng_state()
-        adapters.lora(learner, rank=4, seed=seed)
+        adapters.add_lora(learner, rank=4, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
-        return torch.cat([weight.flatten() for weight in adapters.trained(learner).values()])
+        return torch.cat([weight.flatten() for weight in adapters.trainable_weights(learner).values()])
 
     one = adapted(1)
     torch.rand(7)
@@ -124,13 +126,13 @@ def test_alpha_scales_what_the_adapters_add(tiny_folder):
         learner = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
         adapters.freeze(learner, embeddings=True, layers=0)
         before = {name: weight.clone() for name, weight in learner.model.state_dict().items()}
-        adapters.lora(learner, rank=2, seed=1, alpha=alpha)
+        adapters.add_lora(learner, rank=2, seed=1, alpha=alpha)
         with torch.no_grad():
-            for name, weight in adapters.trained(learner).items():
+            for name, weight in adapters.trainable_weights(learner).items():
                 if "lora_B" in name:
                     weight.fill_(0.5)
-            a = next(w for n, w in adapters.trained(learner).items() if "query.lora_A" in n).sum(0)
-        adapters.merge(learner)
+            a = next(w for n, w in adapters.trainable_weights(learner).items() if "query.lora_A" in n).sum(0)
+        adapters.merge_lora(learner)
         name = next(name for name in before if "layer.0.attention.self.query.weight" in name)
         return learner.model.state_dict()[name] - before[name], a
 
@@ -143,15 +145,15 @@ def test_merged_is_adapted_in_a_folder_that_knows_no_adapters(tiny, tmp_path):
     names = list(tiny.model.state_dict())
     structure = repr(tiny.model)
     adapters.freeze(tiny, embeddings=True, layers=0)
-    adapters.lora(tiny, rank=4, seed=1)
+    adapters.add_lora(tiny, rank=4, seed=1)
     fit(tiny, steps=10)
     adapted = vectors(tiny).detach()
-    adapters.merge(tiny)
+    adapters.merge_lora(tiny)
     assert list(tiny.model.state_dict()) == names
     assert repr(tiny.model) == structure
     torch.testing.assert_close(vectors(tiny), adapted, atol=1e-5, rtol=0)
     merged = {name: weight.clone() for name, weight in tiny.model.state_dict().items()}
-    adapters.merge(tiny)
+    adapters.merge_lora(tiny)
     assert all(torch.equal(weight, merged[name]) for name, weight in tiny.model.state_dict().items())
     tiny.save(tmp_path / "model")
     saved = SentenceTransformer(str(tmp_path / "model"), device="cpu")
@@ -163,14 +165,14 @@ def test_merged_is_adapted_in_a_folder_that_knows_no_adapters(tiny, tmp_path):
 def test_adapters_are_refused_where_they_can_not_be(tiny):
     adapters.freeze(tiny, embeddings=False, layers=0)
     with pytest.raises(UserError, match="word embeddings don't; set train.freeze_embeddings: true"):
-        adapters.lora(tiny, rank=4, seed=1)
+        adapters.add_lora(tiny, rank=4, seed=1)
 
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_checkpointed_activations_give_the_same_gradients_dropout_included(tiny, rank):
     adapters.freeze(tiny, embeddings=True, layers=1)
     if rank:
-        adapters.lora(tiny, rank=rank, seed=1)
+        adapters.add_lora(tiny, rank=rank, seed=1)
     plain = gradients(tiny)
     times = []
     tiny.model[0].model.encoder.layer[1].output.dense.register_forward_hook(lambda *_: times.append(1))
@@ -201,7 +203,7 @@ def test_without_a_compiler_compiling_is_a_mistake(tiny):
     torch._dynamo.reset()
     refused = r"train.compile: .*No working C\+\+ compiler.*install g\+\+.* or set it to false"
     with config.patch({"cpp.cxx": (None, "/nowhere/g++")}), pytest.raises(UserError, match=refused) as caught:
-        adapters.compiled(tiny)
+        adapters.compile_layers(tiny)
     assert "\n" not in str(caught.value)
 
 
@@ -209,13 +211,13 @@ def test_without_a_compiler_compiling_is_a_mistake(tiny):
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_layers_give_the_gradients_of_plain_ones(tiny):
     adapters.freeze(tiny, embeddings=True, layers=1)
-    adapters.lora(tiny, rank=4, seed=1)
+    adapters.add_lora(tiny, rank=4, seed=1)
     dropout = {m: m.p for m in tiny.model.modules() if isinstance(m, torch.nn.Dropout)}
     for module in dropout:
         module.p = 0.0
     names, plain = list(tiny.model.state_dict()), gradients(tiny)
     torch._dynamo.utils.counters.clear()
-    adapters.compiled(tiny)
+    adapters.compile_layers(tiny)
     for name, gradient in gradients(tiny).items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-5, rtol=1e-3)
     assert list(tiny.model.state_dict()) == names
@@ -242,11 +244,11 @@ def test_what_is_no_transformer_can_not_be_trained(tiny):
 @pytest.mark.parametrize("rank", [0, 4])
 def test_interpolated_weights_lie_between_start_and_end(tiny, rank):
     adapters.freeze(tiny, embeddings=True, layers=1)
-    start = {name: weight.detach().clone() for name, weight in adapters.trained(tiny).items()}
+    start = {name: weight.detach().clone() for name, weight in adapters.trainable_weights(tiny).items()}
     if rank:
-        adapters.lora(tiny, rank=rank, seed=1)
+        adapters.add_lora(tiny, rank=rank, seed=1)
     fit(tiny, steps=5)
-    adapters.merge(tiny)
+    adapters.merge_lora(tiny)
     end = {name: weight.detach().clone() for name, weight in tiny.model.named_parameters()}
     adapters.interpolate(tiny, start, 0.0)
     assert all(torch.equal(weight, end[name]) for name, weight in tiny.model.named_parameters())

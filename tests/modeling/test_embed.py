@@ -1,5 +1,7 @@
 import io
 import logging
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,12 +11,22 @@ from hypothesis import strategies as st
 
 from conftest import LANGUAGES, sample
 from hexapla.modeling import embed, encoder
-from hexapla.modeling.embed import encode
+from hexapla.modeling.embed import (
+    encode,
+    evaluating,
+    has_bf16_units,
+    make_forward,
+    prefetch,
+    resolve_precision,
+)
 from hexapla.modeling.embedding_cache import Cache
+from hexapla.modeling.tokenization import pieces
 from hexapla.schema import UserError
 
 PROMPTS = {"query": "ask: ", "passage": "text: "}
 TEXTS = [row[key] for lang in LANGUAGES for row in sample(lang)[:4] for key in ("question", "passage")]
+
+FEW = ["Wer malte die Nachtwache?", "谁画了夜巡？", "Rembrandt"]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +101,7 @@ def test_dense_layers_and_prompts_that_are_not_pooled_count(tiny_folder):
 
 
 def test_a_model_that_feeds_itself_is_left_to_sentence_transformers(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr("hexapla.modeling.precision.extras", lambda *a: None)
+    monkeypatch.setattr("hexapla.modeling.embed.extras", lambda *a: None)
     theirs = tiny.encode(TEXTS, "query", 64, 32)
     found = encode(tiny, TEXTS, "query", 64, cache=Cache(tmp_path))
     np.testing.assert_allclose(found, theirs, atol=2e-6)
@@ -197,3 +209,77 @@ def test_the_bar_counts_every_text_once(tiny, tmp_path, monkeypatch, small_windo
         assert given["disable"] is None
     encode(tiny, TEXTS, "query", 32)
     assert bars[-1][1]["disable"] is True
+
+
+def test_bf16_is_close_and_leaves_the_encoder_as_it_is(tiny):
+    before = {name: weight.clone() for name, weight in tiny.model.state_dict().items()}
+    made = pieces(tiny, FEW, "query", 32)
+    full, half = (make_forward(tiny, FEW, "query", 32, kind)(made) for kind in ("fp32", "bf16"))
+    assert full.dtype == half.dtype == np.float32
+    assert (full != half).any()
+    assert (full * half).sum(axis=1) == pytest.approx(1, abs=2e-3)
+    assert np.linalg.norm(half, axis=1) == pytest.approx(1, abs=1e-5)
+    for name, weight in tiny.model.state_dict().items():
+        assert weight.dtype == before[name].dtype
+        assert torch.equal(weight, before[name])
+
+
+def test_auto_is_bf16_where_the_hardware_computes_in_it(tiny, monkeypatch):
+    assert [resolve_precision(tiny, wanted) for wanted in ("fp32", "bf16")] == ["fp32", "bf16"]
+    for flags, chosen in (
+        ({"avx512_f": True, "avx2": True}, "fp32"),
+        ({"avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": True}, "bf16"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert resolve_precision(tiny, "auto") == chosen
+    for native, chosen in ((False, False), (True, True)):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, native=native: native
+        )
+        assert has_bf16_units(torch.device("cuda")) == chosen
+    with pytest.raises(UserError, match="'fp8' is unknown; choose auto, fp32 or bf16"):
+        resolve_precision(tiny, "fp8")
+
+
+def test_an_encoder_that_feeds_itself_runs_in_fp32(tiny, monkeypatch):
+    monkeypatch.setattr(embed, "extras", lambda *a: None)
+    assert make_forward(tiny, FEW, "query", 32, "fp32") is None
+    monkeypatch.setattr(embed, "has_bf16_units", lambda device: True)
+    assert resolve_precision(tiny, "auto") == "fp32"
+    with pytest.raises(UserError, match="bf16 is not for this encoder"):
+        make_forward(tiny, FEW, "query", 32, "bf16")
+
+
+def test_the_mode_comes_back_after_an_error(tiny):
+    tiny.model.train()
+    with pytest.raises(KeyError), evaluating(tiny.model):
+        assert not tiny.model.training
+        raise KeyError
+    assert tiny.model.training
+
+
+def test_the_next_inputs_are_made_while_the_last_are_used():
+    made, used = [], []
+
+    def make(step):
+        made.append((step, threading.current_thread().name))
+        return step
+
+    for inputs in prefetch(make, range(3, 7)):
+        used.append(inputs)
+        until = time.monotonic() + 5
+        while len(made) < min(len(used) + 1, 4) and time.monotonic() < until:
+            time.sleep(0.001)
+        assert len(made) == min(len(used) + 1, 4)
+    assert used == [3, 4, 5, 6]
+    assert {name for _, name in made} == {"prefetch_0"}
+    assert list(prefetch(make, range(0))) == []
+
+
+def test_what_goes_wrong_there_is_raised_here():
+    def fail(step):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        list(prefetch(fail, range(2)))

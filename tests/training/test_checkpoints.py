@@ -5,9 +5,12 @@ import sys
 
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from test_distributed import run
 
 from hexapla.schema import UserError
-from hexapla.training.checkpoints import Checkpoints, State
+from hexapla.training.checkpoints import Checkpoints, TrainingState, copy_to_unshard, prepare_model
 from training_worlds import PATHS, STATE, advance, kept, world
 
 
@@ -28,10 +31,10 @@ def test_the_best_weights_stand_beside_the_last_two_and_all_can_be_cleared(tmp_p
     kept(tmp_path).save_best(trained, STATE)
     for number in (1, 2, 3):
         advance(trained, optimizer)
-        kept(tmp_path).save(trained, optimizer, State([[0]] * number, []))
+        kept(tmp_path).save(trained, optimizer, TrainingState([[0]] * number, []))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["best.safetensors", "step-000000002.safetensors", "step-000000003.safetensors"]
-    assert kept(tmp_path).take_best(trained) == 2
+    assert kept(tmp_path).load_best(trained) == 2
     assert all(torch.equal(trained[name], best[name]) for name in trained)
     kept(tmp_path).clear()
     assert not list(tmp_path.iterdir())
@@ -56,21 +59,21 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path):
 
 
 def test_when_it_falls_due_and_where_nothing_is_kept(tmp_path):
-    assert [done for done in range(1, 8) if kept(tmp_path, every=3).due(done, 6)] == [3]
+    assert [done for done in range(1, 8) if kept(tmp_path, every=3).is_due(done, 6)] == [3]
     nothing = Checkpoints(None, settings={}, every=1)
-    assert not nothing.due(1, 9)
-    assert nothing.restore(*world()) == State([], [])
-    assert nothing.noted() == ""
+    assert not nothing.is_due(1, 9)
+    assert nothing.restore(*world()) == TrainingState([], [])
+    assert nothing.recall_run() == ""
     nothing.clear()
 
 
 def test_the_tracking_run_is_remembered_for_the_same_training_only(tmp_path):
-    kept(tmp_path).note("abc")
-    assert kept(tmp_path).noted() == "abc"
+    kept(tmp_path).remember_run("abc")
+    assert kept(tmp_path).recall_run() == "abc"
     kept(tmp_path).clear()
-    assert kept(tmp_path).noted() == ""
-    kept(tmp_path).note("abc")
-    assert kept(tmp_path, seed=9).noted() == ""
+    assert kept(tmp_path).recall_run() == ""
+    kept(tmp_path).remember_run("abc")
+    assert kept(tmp_path, seed=9).recall_run() == ""
 
 
 _FULL = """
@@ -102,3 +105,75 @@ def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     assert "make room and run the same command again" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000002.safetensors"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 600
+
+
+_SHARDED = """
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch.distributed.fsdp import fully_shard
+
+sys.path[:0] = sys.argv[2:]
+from hexapla.training.checkpoints import gather_whole, unshard
+from training_worlds import STATE, advance, kept, world
+
+state = PartialState(cpu=True)
+out = Path(sys.argv[1])
+mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (state.num_processes,))
+
+
+class Model(torch.nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        for name, weight in world(seed)[0].items():
+            self.register_parameter(name, weight)
+
+
+def sharded(seed):
+    model = Model(seed)
+    fully_shard(model, mesh=mesh)
+    trained = dict(model.named_parameters())
+    return model, trained, torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
+
+
+model, trained, optimizer = sharded(0)
+assert all(weight.to_local().numel() < weight.numel() for weight in trained.values())
+advance(trained, optimizer)
+kept(out).save(trained, optimizer, STATE)
+torch.distributed.barrier()
+_, again, other = sharded(7)
+assert kept(out).restore(again, other) == STATE
+for _ in range(2):
+    advance(trained, optimizer)
+    advance(again, other)
+for name in trained:
+    assert torch.equal(gather_whole(trained[name]), gather_whole(again[name]))
+spare = unshard(model, Model(9))
+if state.is_main_process:
+    torch.save(dict(spare.named_parameters()), out / "spare.pt")
+"""
+
+
+def test_sharded_weights_are_kept_whole_and_come_back(tmp_path):
+    run(_SHARDED, tmp_path, *PATHS, count=2)
+    trained, _ = world()
+    optimizer = torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
+    advance(trained, optimizer)
+    held = load_file(tmp_path / "step-000000002.safetensors")
+    assert all(torch.equal(held[f"weight.{name}"], weight) for name, weight in trained.items())
+    assert kept(tmp_path).restore(*world(seed=4)).scores == [0.5]
+    advance(trained, optimizer)
+    advance(trained, optimizer)
+    spare = torch.load(tmp_path / "spare.pt", weights_only=False)
+    for name, weight in trained.items():
+        torch.testing.assert_close(spare[name], weight)
+
+
+def test_without_sharding_the_model_stays_the_one_it_is():
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert copy_to_unshard(Accelerator(cpu=True), model) is None
+    made, _ = prepare_model(Accelerator(cpu=True), model, optimizer)
+    assert made is model

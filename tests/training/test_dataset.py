@@ -13,20 +13,12 @@ from hexapla.training import dataset as tables
 TEXTS = [name for name in PAIR_COLUMNS if name != "negatives"]
 
 
-@pytest.fixture(params=["read", "mapped"])
-def how(request, tmp_path, monkeypatch):
-    """Either way of opening a table, in a cache of its own."""
+@pytest.fixture(autouse=True)
+def mapped(tmp_path, monkeypatch):
+    """The folder of mapped tables, in a cache of its own."""
     monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tables, "SMALL", 0 if request.param == "mapped" else 1 << 30)
     # Many chunks, as a large table has them.
     monkeypatch.setattr(parquet, "_ROW_GROUP", 7)
-    return request.param
-
-
-@pytest.fixture
-def mapped(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tables, "SMALL", 0)
     return tmp_path / "cache" / "tables"
 
 
@@ -46,11 +38,10 @@ def written(path, pairs):
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
-def test_texts_and_negatives_are_those_of_the_rows(how, tmp_path, count):
+def test_texts_and_negatives_are_those_of_the_rows(tmp_path, count):
     pairs = some(count)
-    table = tables.open(written(tmp_path / "pairs.parquet", pairs))
+    table = tables.open_table(written(tmp_path / "pairs.parquet", pairs))
     assert table.rows == count
-    assert (tmp_path / "cache").exists() == (how == "mapped")
     rows = np.random.default_rng(0).integers(max(count, 1), size=2 * count)
     for name in TEXTS:
         assert table.texts(name, rows) == [getattr(pairs[row], name) for row in rows]
@@ -59,13 +50,13 @@ def test_texts_and_negatives_are_those_of_the_rows(how, tmp_path, count):
 
 @pytest.mark.parametrize("count", [0, 1, 7, 50])
 @pytest.mark.parametrize("limit", [0, 1 << 30])
-def test_codes_say_what_stands_in_each_row(how, tmp_path, monkeypatch, count, limit):
-    monkeypatch.setattr(tables, "_BYTES", limit)
+def test_codes_say_what_stands_in_each_row(tmp_path, monkeypatch, count, limit):
+    monkeypatch.setattr(tables, "_ARROW_STRING_BYTES", limit)
     pairs = some(count)
-    table = tables.open(written(tmp_path / "pairs.parquet", pairs))
+    table = tables.open_table(written(tmp_path / "pairs.parquet", pairs))
     for name in TEXTS:
         column = [getattr(pair, name) for pair in pairs]
-        codes = table.codes(name)
+        codes = table.encode_column(name)
         assert codes.values.dtype == np.int32
         assert [codes.names[code] for code in codes.values] == column
         assert list(codes.names) == list(dict.fromkeys(column))
@@ -76,68 +67,68 @@ def test_codes_say_what_stands_in_each_row(how, tmp_path, monkeypatch, count, li
 @settings(max_examples=25)
 def test_codes_of_any_text_in_any_chunks(texts, chunk):
     pieces = [pa.array(texts[start : start + chunk], pa.string()) for start in range(0, len(texts), chunk)]
-    table = tables.Table("nowhere", pa.table({"id": pa.chunked_array(pieces)}))
-    codes = table.codes("id")
+    table = tables.PairTable("nowhere", pa.table({"id": pa.chunked_array(pieces)}))
+    codes = table.encode_column("id")
     assert [codes.names[code] for code in codes.values] == texts
     assert len(set(codes.names)) == len(codes.names)
     rows = np.arange(len(texts))[::-1]
     assert table.texts("id", rows) == texts[::-1]
 
 
-def test_a_table_without_negatives_has_none(how, tmp_path):
+def test_a_table_without_negatives_has_none(tmp_path):
     whole = pa.table({name: ["x", "y"] for name in TEXTS})
     pq.write_table(whole, tmp_path / "old.parquet")
-    assert tables.open(tmp_path / "old.parquet").negatives(np.array([1, 0])) == [[], []]
+    assert tables.open_table(tmp_path / "old.parquet").negatives(np.array([1, 0])) == [[], []]
     some = whole.append_column("negatives", pa.array([None, ["z"]], pa.list_(pa.string())))
     pq.write_table(some, tmp_path / "some.parquet")
-    assert tables.open(tmp_path / "some.parquet").negatives(np.array([1, 0])) == [["z"], []]
+    assert tables.open_table(tmp_path / "some.parquet").negatives(np.array([1, 0])) == [["z"], []]
 
 
-def test_a_folder_of_parts_is_one_table(how, tmp_path, monkeypatch):
+def test_a_folder_of_parts_is_one_table(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "PART_ROWS", 20)
     pairs = some(50)
     parquet.write_parts(tmp_path / "pairs", "00-s", pairs)
-    table = tables.open(tmp_path / "pairs")
+    table = tables.open_table(tmp_path / "pairs")
     rows = np.arange(50)[::-1]
     assert table.texts("passage", rows) == [pair.passage for pair in pairs[::-1]]
-    codes = table.codes("id")
+    codes = table.encode_column("id")
     assert [codes.names[code] for code in codes.values] == [pair.id for pair in pairs]
 
 
-def test_what_cannot_be_used_is_named(how, tmp_path):
+def test_what_cannot_be_used_is_named(tmp_path):
     with pytest.raises(UserError, match="absent.parquet: not found"):
-        tables.open(tmp_path / "absent.parquet")
+        tables.open_table(tmp_path / "absent.parquet")
     broken = written(tmp_path / "broken.parquet", some(20))
     broken.write_bytes(broken.read_bytes()[:-50])
     with pytest.raises(UserError, match=r"broken.parquet: not a readable Parquet file \(.+\)$"):
-        tables.open(broken)
+        tables.open_table(broken)
     rotten = written(tmp_path / "rotten.parquet", some(2000))
     data = bytearray(rotten.read_bytes())
     data[4:900] = bytes(896)
     rotten.write_bytes(bytes(data))
     with pytest.raises(UserError, match="rotten.parquet: not a readable Parquet file"):
-        tables.open(rotten)
+        tables.open_table(rotten)
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "narrow.parquet")
     with pytest.raises(UserError, match="narrow.parquet: column 'source' is missing"):
-        tables.open(tmp_path / "narrow.parquet")
+        tables.open_table(tmp_path / "narrow.parquet")
     odd = pa.table({name: ["x"] for name in PAIR_COLUMNS})
     pq.write_table(odd, tmp_path / "odd.parquet")
     with pytest.raises(UserError, match="column 'negatives' holds string, wants lists of texts"):
-        tables.open(tmp_path / "odd.parquet")
+        tables.open_table(tmp_path / "odd.parquet")
     assert not list((tmp_path / "cache").rglob("*.arrow")), "nothing half written stays"
 
 
 def test_a_mapped_table_is_written_once_for_its_bytes(mapped, tmp_path):
     path = written(tmp_path / "pairs.parquet", some(50))
-    tables.open(path)
-    [file] = mapped.glob("*.arrow")
+    tables.open_table(path)
+    [file] = mapped.rglob("*.arrow")
     before = file.stat()
-    tables.open(path.rename(tmp_path / "moved.parquet"))
+    tables.open_table(path.rename(tmp_path / "moved.parquet"))
     after = file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    tables.open(written(tmp_path / "pairs.parquet", some(49)))
-    assert len(list(mapped.glob("*.arrow"))) == 2
-    assert not list(mapped.glob(".*")), "no scratch files stay"
+    tables.open_table(written(tmp_path / "pairs.parquet", some(49)))
+    assert len(list(mapped.rglob("*.arrow"))) == 2
+    assert not [path for path in mapped.rglob(".*") if path.suffix != ".lock"], "no scratch files stay"
 
 
 @pytest.mark.parametrize(
@@ -146,25 +137,25 @@ def test_a_mapped_table_is_written_once_for_its_bytes(mapped, tmp_path):
 def test_a_broken_mapped_table_is_made_anew(mapped, tmp_path, damage):
     pairs = some(50)
     path = written(tmp_path / "pairs.parquet", pairs)
-    tables.open(path)
-    [file] = mapped.glob("*.arrow")
+    tables.open_table(path)
+    [file] = mapped.rglob("*.arrow")
     whole = file.read_bytes()
     file.unlink()
     file.write_bytes(damage(whole))
-    assert tables.open(path).texts("question", np.array([49])) == [pairs[49].question]
+    assert tables.open_table(path).texts("question", np.array([49])) == [pairs[49].question]
     assert file.read_bytes() == whole
 
 
 def test_one_of_another_table_is_made_anew(mapped, tmp_path):
     longer, shorter = (written(tmp_path / f"{count}.parquet", some(count)) for count in (50, 20))
-    tables.open(longer)
-    [file] = mapped.glob("*.arrow")
+    tables.open_table(longer)
+    [file] = mapped.rglob("*.arrow")
     whole = file.read_bytes()
-    tables.open(shorter)
-    [other] = set(mapped.glob("*.arrow")) - {file}
+    tables.open_table(shorter)
+    [other] = set(mapped.rglob("*.arrow")) - {file}
     file.unlink()
     file.write_bytes(other.read_bytes())
-    assert tables.open(longer).rows == 50
+    assert tables.open_table(longer).rows == 50
     assert file.read_bytes() == whole
 
 
@@ -174,4 +165,4 @@ def test_a_cache_that_cannot_be_written_to_is_named(mapped, tmp_path):
     with pytest.raises(
         UserError, match=r"\.arrow: can't be written \(.+\); let HEXAPLA_CACHE name another folder"
     ):
-        tables.open(path)
+        tables.open_table(path)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hexapla.evaluation.measures import average_precision
 from hexapla.schema import UserError
 from hexapla.training import early_stopping, loss
-from hexapla.training.samplers import Index
+from hexapla.training.samplers import PairIndex
 
 LANGUAGES = ("de", "en", "zh")
 
@@ -20,7 +20,7 @@ def indices(draw):
     has = rng.random((count, len(LANGUAGES))) < draw(st.floats(0.2, 1.0))
     rows = np.where(has, np.cumsum(has).reshape(has.shape) - 1, -1).astype(np.int32)
     passages = rng.integers(0, max(1, count // draw(st.integers(1, 4))), count).astype(np.int32)
-    return Index(LANGUAGES, rows, passages, rng.integers(0, 2, count).astype(np.int16), ("a", "b"))
+    return PairIndex(LANGUAGES, rows, passages, rng.integers(0, 2, count).astype(np.int16), ("a", "b"))
 
 
 def _usable(index):
@@ -42,7 +42,7 @@ def test_training_sees_nothing_of_what_is_held_out(index, seed, data):
     size = data.draw(st.integers(0, _usable(index)))
     parts = early_stopping.split(index, size, seed)
     held, left = parts
-    trains = early_stopping.without(index, parts)
+    trains = early_stopping.drop_held_out(index, parts)
     assert len(held) == len(set(held.tolist())) == size
     assert len(set(index.passages[held].tolist())) == size, "no passage twice in the pool"
     assert ((index.rows[held] >= 0).sum(axis=1) >= 2).all()
@@ -60,7 +60,7 @@ def test_what_trains_keeps_its_rows_and_order(index, data):
     parts = early_stopping.Split(
         np.array(sorted(gone)[:2], dtype=np.int64), np.array(sorted(gone)[2:], dtype=np.int64)
     )
-    trains = early_stopping.without(index, parts)
+    trains = early_stopping.drop_held_out(index, parts)
     kept = [i for i in range(len(index.passages)) if i not in gone]
     np.testing.assert_array_equal(trains.rows, index.rows[kept].reshape(-1, len(LANGUAGES)))
     np.testing.assert_array_equal(trains.passages, index.passages[kept])
@@ -70,7 +70,7 @@ def test_what_trains_keeps_its_rows_and_order(index, data):
 
 def test_every_id_is_as_likely_to_be_held_out():
     rows = np.arange(60, dtype=np.int32).reshape(20, 3)
-    index = Index(LANGUAGES, rows, np.arange(20), np.zeros(20, np.int16), ("a",))
+    index = PairIndex(LANGUAGES, rows, np.arange(20), np.zeros(20, np.int16), ("a",))
     counts = np.bincount(np.concatenate([early_stopping.split(index, 5, seed)[0] for seed in range(2000)]))
     # 500 expected; the standard deviation is below 20.
     assert (np.abs(counts - 500) < 100).all()
@@ -78,7 +78,7 @@ def test_every_id_is_as_likely_to_be_held_out():
 
 def test_more_than_there_is_is_a_mistake():
     rows = np.array([[0, 1, -1], [2, 3, -1], [4, -1, -1]])
-    index = Index(LANGUAGES, rows, np.array([0, 0, 1]), np.zeros(3, np.int16), ("a",))
+    index = PairIndex(LANGUAGES, rows, np.array([0, 0, 1]), np.zeros(3, np.int16), ("a",))
     assert [positions.tolist() for positions in early_stopping.split(index, 1, 3)] in ([[0], [1]], [[1], [0]])
     with pytest.raises(UserError, match=r"train\.holdout: 2, but only 1 different passages"):
         early_stopping.split(index, 2, 3)
@@ -86,7 +86,7 @@ def test_more_than_there_is_is_a_mistake():
 
 def _benchmark(index, seed=0):
     held, _ = early_stopping.split(index, _usable(index), seed)
-    return held, early_stopping.benchmark(index, held, _texts)
+    return held, early_stopping.build_benchmark(index, held, _texts)
 
 
 @given(indices())
@@ -144,7 +144,7 @@ def test_loss_is_trainings_with_every_translation_as_the_own_one(index, seed, te
 
 def test_the_loss_does_not_depend_on_its_blocks(monkeypatch):
     rows = np.arange(60, dtype=np.int32).reshape(20, 3)
-    index = Index(LANGUAGES, rows, np.arange(20), np.zeros(20, np.int16), ("a",))
+    index = PairIndex(LANGUAGES, rows, np.arange(20), np.zeros(20, np.int16), ("a",))
     _, made = _benchmark(index)
     vectors = _vectors(60, 1), _vectors(60, 2)
     whole = early_stopping.multilingual_loss(made, *vectors, 0.05)
@@ -154,7 +154,7 @@ def test_the_loss_does_not_depend_on_its_blocks(monkeypatch):
 
 def test_perfect_vectors_are_perfect():
     rows = np.arange(12, dtype=np.int32).reshape(4, 3)
-    index = Index(LANGUAGES, rows, np.arange(4), np.zeros(4, np.int16), ("a",))
+    index = PairIndex(LANGUAGES, rows, np.arange(4), np.zeros(4, np.int16), ("a",))
     _, made = _benchmark(index)
     vectors = np.tile(np.eye(4, dtype=np.float32), (3, 1))
     assert early_stopping.multilingual_map(made, vectors, vectors) == 1
@@ -171,6 +171,6 @@ def test_stopping_is_what_a_counter_does(scores, patience):
         else:
             since += 1
         stopped.append(since >= patience)
-        assert early_stopping.best(scores[: position + 1]) == first
-        assert early_stopping.stop(scores[: position + 1], patience) == stopped[-1]
-    assert not early_stopping.stop([], patience)
+        assert early_stopping.find_best(scores[: position + 1]) == first
+        assert early_stopping.should_stop(scores[: position + 1], patience) == stopped[-1]
+    assert not early_stopping.should_stop([], patience)

@@ -13,12 +13,12 @@ from hexapla.modeling import encoder as encoders
 from hexapla.modeling.encoder import unit_vectors
 from hexapla.modeling.tokenization import padded, pieces
 from hexapla.training import gradcache
-from hexapla.training.gradcache import Memory, Objective, Part
+from hexapla.training.gradcache import LocalBatch, MemoryLimits, Objective
 from hexapla.training.loss import ABSENT, info_nce
 from training_worlds import PATHS
 
 PAIRS = 12
-ROOMY = Memory(forward_tokens=100_000, kept_tokens=1_000_000)
+ROOMY = MemoryLimits(forward_tokens=100_000, kept_tokens=1_000_000)
 
 
 def world(folder, dropout, pairs=PAIRS):
@@ -54,7 +54,7 @@ def part_of(made, ids, negative_ids, rank=0, ranks=1):
         texts += [negatives[kind * len(ids) + i] for i in there]
         places += [(2 + kind) * pairs + i - mine.start for i in there]
     lengths = [len(text["input_ids"]) for text in texts]
-    return texts, Part(lengths, np.array(places), 4, pairs, ids, negative_ids)
+    return texts, LocalBatch(lengths, np.array(places), 4, pairs, ids, negative_ids)
 
 
 def gradients(learner, texts, part, objective, memory, accelerator=None, model=None):
@@ -68,7 +68,7 @@ def gradients(learner, texts, part, objective, memory, accelerator=None, model=N
 
     learner.model.zero_grad()
     loss, area = gradcache.add_gradients(
-        accelerator, model or learner.model, encode, part, objective=objective, memory=memory
+        accelerator, model or learner.model, encode, part, objective=objective, limits=memory
     )
     return loss, area, calls, graded(learner)
 
@@ -104,7 +104,9 @@ def alike(one, other, tolerance=1e-5):
 
 @pytest.mark.parametrize("two_sided", [False, True])
 @pytest.mark.parametrize("positives", ["own", "all"])
-@pytest.mark.parametrize("memory", [ROOMY, Memory(200, 1_000_000), Memory(200, 900), Memory(150, 0)])
+@pytest.mark.parametrize(
+    "memory", [ROOMY, MemoryLimits(200, 1_000_000), MemoryLimits(200, 900), MemoryLimits(150, 0)]
+)
 def test_without_dropout_it_is_the_gradient_of_the_whole_batch(tiny_folder, memory, positives, two_sided):
     learner, *batch = world(tiny_folder, dropout=0.0)
     objective = Objective(0.05, two_sided, positives)
@@ -119,13 +121,13 @@ def test_with_dropout_what_is_encoded_twice_has_the_gradients_of_what_is_kept(ti
     learner, *batch = world(tiny_folder, dropout=0.2)
     objective = Objective(0.05, two_sided=True)
     made = part_of(*batch)
-    kept = gradients(learner, *made, objective, Memory(200, 1_000_000))
+    kept = gradients(learner, *made, objective, MemoryLimits(200, 1_000_000))
     for tokens in (0, 300, 800):
-        again = gradients(learner, *made, objective, Memory(200, tokens))
+        again = gradients(learner, *made, objective, MemoryLimits(200, tokens))
         assert again[0] == kept[0]
         assert len(again[2]) > len(kept[2])
         assert all(torch.equal(again[3][name], kept[3][name]) for name in kept[3])
-    other = gradients(learner, *made, objective, Memory(150, 1_000_000))
+    other = gradients(learner, *made, objective, MemoryLimits(150, 1_000_000))
     assert not alike(kept[3], other[3])
 
 
@@ -155,7 +157,7 @@ def test_bf16_gives_nearly_the_same_whatever_is_kept(tiny_folder):
             encode,
             part,
             objective=Objective(0.05, two_sided=False),
-            memory=Memory(200, tokens),
+            limits=MemoryLimits(200, tokens),
             autocast=partial(torch.autocast, "cpu", torch.bfloat16, enabled=enabled),
         )
         return graded(learner)
@@ -180,7 +182,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 sys.path[:0] = sys.argv[3:]
-from hexapla.training.gradcache import Memory, Objective
+from hexapla.training.gradcache import MemoryLimits, Objective
 from test_gradcache import gradients, part_of, world
 
 out = Path(sys.argv[2])
@@ -193,9 +195,9 @@ rank, ranks = accelerator.process_index, accelerator.num_processes
 made = part_of(*batch, rank, ranks)
 for _ in range(2):
     # One process has room for its activations, the other has not.
-    room = Memory(100_000, 0 if rank else 10**6)
+    room = MemoryLimits(100_000, 0 if rank else 10**6)
     gradients(learner, *made, Objective(0.05, True), room, accelerator, model)
-for number, memory in enumerate([Memory(100_000, 1_000_000), Memory(150, 1_000_000), Memory(150, 0)]):
+for number, memory in enumerate([MemoryLimits(100_000, 1_000_000), MemoryLimits(150, 1_000_000), MemoryLimits(150, 0)]):
     for positives in ("own", "all"):
         loss, _, _, found = gradients(
             learner, *made, Objective(0.05, True, positives), memory, accelerator, model

@@ -1,5 +1,6 @@
+import math
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from hexapla.schema import UserError
 from hexapla.training import samplers
-from hexapla.training.samplers import CROSSLINGUAL, MIXED, MONOLINGUAL, PARALLEL, Codes, Plan
+from hexapla.training.samplers import CROSSLINGUAL, MIXED, MONOLINGUAL, PARALLEL, BatchPlan, CodedColumn
 
 KINDS = [
     {"sampler": "hybrid"},
@@ -22,12 +23,12 @@ KINDS = [
 
 def codes(texts):
     names = list(dict.fromkeys(texts))
-    return Codes(np.array([names.index(text) for text in texts], np.int32), names)
+    return CodedColumn(np.array([names.index(text) for text in texts], np.int32), names)
 
 
 def indexed(rows):
     """The index of rows (id, language, passage, source)."""
-    return samplers.index(*map(codes, zip(*rows, strict=True)))
+    return samplers.build_index(*map(codes, zip(*rows, strict=True)))
 
 
 def table(ids, languages, per_passage=1, missing=(), source=lambda _: "one"):
@@ -42,7 +43,7 @@ def table(ids, languages, per_passage=1, missing=(), source=lambda _: "one"):
 
 
 def plan(index, sampler="hybrid", batch_size=4, seed=0, **more):
-    return Plan(index, sampler=sampler, batch_size=batch_size, seed=seed, **more)
+    return BatchPlan(index, sampler=sampler, batch_size=batch_size, seed=seed, **more)
 
 
 def same(one, other):
@@ -75,7 +76,7 @@ def test_every_batch_keeps_its_promises(index, kind, exponent, seed, step):
     per_id = 2 if kind["sampler"] == "parallel" else 1
     assert [len(column) for column in batch[1:]] == [4, 4, 4]
     assert len(set(batch.items)) == len(set(index.passages[batch.items])) == 4 // per_id
-    question, passage = batch.question_languages, batch.passage_languages
+    question, passage = batch.query_languages, batch.passage_languages
     for languages in (question, passage):
         assert (index.rows[batch.items, languages] >= 0).all()
     if batch.kind == MONOLINGUAL:
@@ -132,9 +133,9 @@ def test_the_parts_of_all_processes_are_the_global_batch(index, kind, step, proc
         with pytest.raises(
             UserError, match=f"train.batch_size: {size} can't be divided among {processes} processes"
         ):
-            batch.part(0, processes)
+            batch.slice_for(0, processes)
         return
-    parts = [batch.part(process, processes) for process in range(processes)]
+    parts = [batch.slice_for(process, processes) for process in range(processes)]
     assert {part.kind for part in parts} == {batch.kind}
     assert {len(part.items) for part in parts} == {len(batch.items) // processes}
     for column in range(1, 4):
@@ -146,9 +147,7 @@ def shares(counter):
 
 
 def pairs_of(batches):
-    return Counter(
-        pair for b in batches for pair in zip(b.question_languages, b.passage_languages, strict=True)
-    )
+    return Counter(pair for b in batches for pair in zip(b.query_languages, b.passage_languages, strict=True))
 
 
 def test_kinds_and_languages_come_as_often_as_stated():
@@ -157,7 +156,7 @@ def test_kinds_and_languages_come_as_often_as_stated():
     alone = [b for b in batches if b.kind == MONOLINGUAL]
     assert len(alone) / 2000 == pytest.approx(0.3, abs=0.04)
     expected = dict.fromkeys(range(4), pytest.approx(1 / 4, abs=0.07))
-    assert shares(Counter(b.question_languages[0] for b in alone)) == expected
+    assert shares(Counter(b.query_languages[0] for b in alone)) == expected
     across = shares(pairs_of(b for b in batches if b.kind == CROSSLINGUAL))
     assert len(across) == 12
     assert all(share == pytest.approx(1 / 12, abs=0.01) for share in across.values())
@@ -172,7 +171,7 @@ def test_mixing_by_example_draws_the_kind_of_each_pair():
         for passage in range(3):
             expected = 0.3 / 3 if question == passage else 0.7 / 6
             assert drawn[question, passage] == pytest.approx(expected, abs=0.015)
-    inside = Counter((b.question_languages == b.passage_languages).sum() for b in batches)
+    inside = Counter((b.query_languages == b.passage_languages).sum() for b in batches)
     assert len(inside) > 4, "the kinds of a batch's pairs are drawn one by one"
 
 
@@ -183,7 +182,7 @@ def test_weighted_languages_come_as_often_as_stated():
     index = table(64, "abcd")
     weight = {index.languages.index(name): value / 8 for name, value in WEIGHTS.items()}
     alone = plan(index, "monolingual", batch_size=8, weights=WEIGHTS)
-    languages = shares(Counter(int(alone.at(step).question_languages[0]) for step in range(3000)))
+    languages = shares(Counter(int(alone.at(step).query_languages[0]) for step in range(3000)))
     assert languages == {column: pytest.approx(share, abs=0.03) for column, share in weight.items()}
     across = plan(index, "crosslingual", batch_size=8, weights=WEIGHTS)
     drawn = shares(pairs_of(across.at(step) for step in range(3000)))
@@ -194,9 +193,7 @@ def test_weighted_languages_come_as_often_as_stated():
         assert drawn[two, one] == pytest.approx(either / 2, abs=0.015)
     some = plan(index, "parallel", batch_size=8, languages_per_id=2, weights=WEIGHTS)
     sets = Counter(
-        tuple(sorted(pair))
-        for step in range(2000)
-        for pair in some.at(step).question_languages.reshape(-1, 2)
+        tuple(sorted(pair)) for step in range(2000) for pair in some.at(step).query_languages.reshape(-1, 2)
     )
     for (one, two), share in shares(sets).items():
         either = weight[one] * weight[two] * (1 / (1 - weight[one]) + 1 / (1 - weight[two]))
@@ -228,15 +225,15 @@ def test_english_only_sources_take_part_where_they_can():
     assert index.languages == ("de", "en")
     for sampler in ("hybrid", "crosslingual", "parallel"):
         for batch in epochs(plan(index, sampler, languages_per_id=2), 4):
-            if batch.kind != MONOLINGUAL or batch.question_languages[0] == 0:
+            if batch.kind != MONOLINGUAL or batch.query_languages[0] == 0:
                 assert (batch.items >= 20).all()
     mixed = epochs(plan(index, mixing="example"), 4)
     assert any((b.items < 20).any() for b in mixed)
     for batch in mixed:
         here = batch.items < 20
-        assert (batch.question_languages[here] == 1).all()
+        assert (batch.query_languages[here] == 1).all()
         assert (batch.passage_languages[here] == 1).all()
-    english = [b for b in epochs(plan(index, "monolingual"), 4) if b.question_languages[0] == 1]
+    english = [b for b in epochs(plan(index, "monolingual"), 4) if b.query_languages[0] == 1]
     assert (np.concatenate([b.items for b in english]) < 20).mean() == pytest.approx(0.5, abs=0.1)
 
 
@@ -276,17 +273,17 @@ def test_an_index_does_not_depend_on_the_chunks_it_was_built_in(index, random):
 
 
 def test_an_id_that_stands_twice_in_a_language_is_named():
-    with pytest.raises(UserError, match="id 'a' stands twice in language 'de'"):
+    with pytest.raises(UserError, match="id 'a' occurs twice in language 'de'"):
         indexed([("b", "de", "p", "s"), ("a", "de", "p", "s"), ("a", "de", "p", "s")])
 
 
 def test_data_that_cannot_fill_a_batch_are_refused():
     with pytest.raises(UserError, match=r"train\.batch_size: 4 takes 4 .* 'hybrid' finds only 3"):
         plan(table(6, "ab", per_passage=2))
-    nothing = Codes(np.zeros(0, np.int32), ())
+    nothing = CodedColumn(np.zeros(0, np.int32), ())
     for kind in KINDS:
         with pytest.raises(UserError, match="finds only 0"):
-            plan(samplers.index(nothing, nothing, nothing, nothing), **kind)
+            plan(samplers.build_index(nothing, nothing, nothing, nothing), **kind)
     alone = table(9, ["en"])
     assert plan(alone, "monolingual").at(0).kind == MONOLINGUAL
     for sampler in ("crosslingual", "hybrid"):
@@ -311,3 +308,91 @@ def test_wrong_weights_are_refused():
     ):
         with pytest.raises(UserError, match=message):
             plan(index, "monolingual", weights=weights)
+
+
+# --- which ids are eligible ------------------------------------------------------------
+
+
+def random_numbers(seed=0):
+    return np.random.default_rng(seed)
+
+
+@st.composite
+def ragged_rows(draw):
+    """Rows and passages of ids that lack languages and share passages."""
+    ids, languages = draw(st.integers(5, 80)), draw(st.integers(1, 5))
+    there = random_numbers(draw(st.integers(0, 999))).random((ids, languages)) < draw(
+        st.sampled_from([0.05, 0.5, 1.0])
+    )
+    rows = np.where(there, np.arange(ids * languages).reshape(ids, languages), -1).astype(np.int32)
+    passages = random_numbers(ids).integers(draw(st.integers(2, 80)), size=ids).astype(np.int32)
+    least = draw(st.integers(1, 2))
+    chosen = np.flatnonzero(random_numbers(least).random(languages) < 0.8)
+    return rows, passages, chosen if len(chosen) else np.array([0]), least
+
+
+def those_that_fit(rows, chosen, least):
+    return [item for item, row in enumerate(rows) if sum(row[c] >= 0 for c in chosen) >= least]
+
+
+@given(ragged_rows())
+def test_what_fits_and_how_many_passages_that_is(table):
+    rows, passages, chosen, least = table
+    need = samplers.require_languages(rows, passages, chosen, least)
+    fit = those_that_fit(rows, chosen, least)
+    assert np.flatnonzero(need.accepts(np.arange(len(rows)))).tolist() == fit
+    assert len(need.eligible) == 0 or need.eligible.tolist() == fit
+    found = len({passages[item] for item in fit})
+    for wanted in (1, 3, 100):
+        told = samplers.count_passages(need, wanted)
+        assert told == found or wanted <= told <= found
+
+
+@given(ragged_rows(), st.integers(0, 99))
+def test_others_take_the_places_of_those_that_do_not_fit(table, seed):
+    rows, passages, chosen, least = table
+    need = samplers.require_languages(rows, passages, chosen, least)
+    fit = those_that_fit(rows, chosen, least)
+    size = len({passages[item] for item in fit})
+    items = random_numbers(seed).integers(len(rows), size=size)
+    filled = samplers.replace_ineligible(need, items, need.accepts(items), random_numbers(seed))
+    assert set(filled) <= set(fit)
+    assert len(set(passages[filled])) == len(filled) == size
+    seen = set()
+    for before, after in zip(items, filled, strict=True):
+        stays = before in fit and passages[before] not in seen
+        assert not stays or after == before
+        seen |= {passages[before]} if stays else set()
+
+
+@pytest.mark.parametrize("fitting", [40, 400])
+def test_every_id_that_fits_is_as_likely_to_be_taken(fitting):
+    """Drawn from a list where they are rare (40 of 1000), by rejection otherwise."""
+    rows = np.full((1000, 1), -1, np.int32)
+    rows[:fitting] = 0
+    need = samplers.require_languages(rows, np.arange(1000, dtype=np.int32), np.array([0]), 1)
+    assert (len(need.eligible) > 0) == (fitting == 40)
+    bad = np.arange(990, 1000)
+    taken = Counter()
+    for seed in range(2000):
+        taken.update(
+            samplers.replace_ineligible(need, bad, np.zeros(10, bool), random_numbers(seed)).tolist()
+        )
+    mean = 20000 / fitting
+    assert all(abs(taken[item] - mean) < 6 * math.sqrt(mean) for item in range(fitting))
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 2.0, 5.0)])
+def test_languages_are_drawn_one_after_the_other_by_weight(weights):
+    rows = np.tile(np.array([0, -1, 1, 2], np.int32), (60_000, 1))
+    need = samplers.require_languages(rows, np.arange(60_000, dtype=np.int32), np.arange(4), 2)
+    held, weight = (0, 2, 3), dict(zip((0, 2, 3), weights, strict=True))
+    drawn = samplers.draw_languages(
+        need, np.arange(60_000), np.array([weight.get(c, 9.0) for c in range(4)]), 2, random_numbers()
+    )
+    pairs = Counter(map(tuple, drawn.tolist()))
+    assert set(pairs) == set(permutations(held, 2))
+    total = sum(weights)
+    for (first, second), count in pairs.items():
+        expected = weight[first] / total * weight[second] / (total - weight[first])
+        assert count / 60_000 == pytest.approx(expected, abs=0.01)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.training.shuffle import Order, permuted
+from hexapla.training.shuffle import IdOrder, permuted
 
 
 def order(passages, sources=None, *, size=4, seed=0, exponent=1.0):
     sources = np.zeros(len(passages), np.int16) if sources is None else np.asarray(sources, np.int16)
-    return Order(np.asarray(passages, np.int32), sources, size=size, seed=seed, exponent=exponent)
+    return IdOrder(np.asarray(passages, np.int32), sources, size=size, seed=seed, exponent=exponent)
 
 
 def epoch(order, number=0):

@@ -20,13 +20,13 @@ from hexapla.modeling import adapters, encoder
 from hexapla.schema import UserError
 from hexapla.training import gradcache, samplers, trainer
 from hexapla.training.checkpoints import Checkpoints
-from hexapla.training.gradcache import Memory, Objective
-from hexapla.training.inputs import Lengths
-from hexapla.training.schedules import Schedule
+from hexapla.training.collate import Lengths
+from hexapla.training.gradcache import MemoryLimits, Objective
+from hexapla.training.trainer import Schedule
 from training_worlds import PATHS, Texts, codes
 
 PROMPTS = {"query": "", "passage": ""}
-ROOMY = Memory(forward_tokens=100_000, kept_tokens=10**9)
+ROOMY = MemoryLimits(forward_tokens=100_000, kept_tokens=10**9)
 
 
 class Killed(Exception):
@@ -38,7 +38,7 @@ def data(sample_pairs):
     columns = [
         [getattr(pair, name) for pair in sample_pairs] for name in ("id", "lang", "passage_id", "source")
     ]
-    return samplers.index(*map(codes, columns)), Texts(sample_pairs)
+    return samplers.build_index(*map(codes, columns)), Texts(sample_pairs)
 
 
 def load(folder):
@@ -59,12 +59,12 @@ def fit(
     curve = trainer.train(
         learner,
         texts,
-        samplers.Plan(index, sampler=sampler, batch_size=size, seed=1, languages_per_id=2),
-        trainer.Recipe(
+        samplers.BatchPlan(index, sampler=sampler, batch_size=size, seed=1, languages_per_id=2),
+        trainer.StepSettings(
             lengths=Lengths(32, 64, negatives),
             schedule=Schedule(rate, 2, steps),
             objective=Objective(0.02, two_sided=False),
-            memory=memory,
+            limits=memory,
             weight_decay=0.01,
             clip_norm=1.0,
             precision="fp32",
@@ -86,6 +86,21 @@ def equal(one, other):
 
 def timeless(curve):
     return [step[:5] for step in curve]
+
+
+def rates(shape):
+    return [Schedule(1.0, 3, 8, shape).at(step) for step in range(8)]
+
+
+def test_every_shape_rises_linearly_and_falls_its_own_way():
+    rise = [0.25, 0.5, 0.75]
+    assert rates("linear") == pytest.approx([*rise, 1, 0.8, 0.6, 0.4, 0.2])
+    assert rates("constant") == pytest.approx([*rise, 1, 1, 1, 1, 1])
+    assert rates("cosine") == pytest.approx([*rise, 1, 0.904508, 0.654508, 0.345492, 0.095492], abs=1e-6)
+
+
+def test_without_a_warm_up_it_begins_at_the_peak():
+    assert Schedule(2.0, 0, 4).at(0) == 2
 
 
 @pytest.mark.parametrize("sampler", ["hybrid", "monolingual", "crosslingual", "parallel"])
@@ -119,7 +134,10 @@ def test_the_same_seed_gives_the_same_bits_whatever_memory_there_is(tiny_folder,
     one, other = fit(tiny_folder, data), fit(tiny_folder, data)
     assert equal(weights(one[0]), weights(other[0]))
     assert timeless(one[1]) == timeless(other[1])
-    narrow = fit(tiny_folder, data, memory=Memory(256, 10**9)), fit(tiny_folder, data, memory=Memory(256, 0))
+    narrow = (
+        fit(tiny_folder, data, memory=MemoryLimits(256, 10**9)),
+        fit(tiny_folder, data, memory=MemoryLimits(256, 0)),
+    )
     assert equal(*(weights(learner) for learner, _ in narrow))
 
 
@@ -200,7 +218,7 @@ import torch
 
 rows = list(tables.iter_pairs(tables.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
 columns = [[getattr(pair, name) for pair in rows] for name in ("id", "lang", "passage_id", "source")]
-data = samplers.index(*map(codes, columns)), Texts(rows)
+data = samplers.build_index(*map(codes, columns)), Texts(rows)
 kept = Path(sys.argv[2]) / "kept"
 options = {"steps": 6, "sampler": "parallel", "dropout": 0.0, "negatives": 1}
 learner, curve = fit(sys.argv[1], data, checkpoints=kept, **options)

@@ -13,7 +13,7 @@ from hexapla.evaluation import comparison, results
 from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation.results import Result
 from hexapla.evaluation.scoreboard import MEASURES, SHORT, held
-from hexapla.modeling import encoder, model_card
+from hexapla.modeling import encoder
 from hexapla.parallel import distributed
 from hexapla.reporting import result_tables
 from hexapla.reporting.result_tables import Model
@@ -96,7 +96,7 @@ def evaluate(
     found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
     if not distributed.is_main():
         return
-    card = {"name": name, **model_card.read(folder), "model_sha256": judged.identity, **found.card}
+    card = {"name": name, **encoder.read_card(folder), "model_sha256": judged.identity, **found.card}
     result = results.write(out, card, found.judged) if out else results.made(card, found.judged)
     for task in tasks:
         _print_benchmark(task.name, name, result)

@@ -17,7 +17,6 @@ from hexapla.evaluation import ranking, search
 from hexapla.evaluation.per_query import Found
 from hexapla.evaluation.results import Judgement
 from hexapla.modeling import centering, embed, embedding_cache
-from hexapla.modeling import precision as precisions
 from hexapla.modeling.centering import Means
 from hexapla.modeling.encoder import Encoder, Side
 from hexapla.schema import ParallelBenchmark, UserError
@@ -83,7 +82,7 @@ def judge(
         UserError: a vector is not finite, a corpus is smaller than the search is deep, or the model
             stores no means, or none for one of the languages.
     """
-    precision = precisions.resolved_precision(encoder, settings.precision)
+    precision = embed.resolve_precision(encoder, settings.precision)
     trained = _trained(folder, settings)
     cache = embedding_cache.Cache()
 

@@ -53,7 +53,7 @@ def entry(stage: str, key: str, suffix: str = ".parquet") -> Path:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; it becomes `path` when the block succeeds and is removed when it fails."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     scratch = Path(name)
@@ -82,7 +82,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new.rename(path)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Create a folder; one that is new in the cache gets the tag without which nothing in it is ever removed."""
     root = cache_root()
     if root in folder.parents:
@@ -112,7 +112,7 @@ def _marked_folder(parent: Path) -> Iterator[Path]:
     lock when the process dies, however it dies. So a marked folder without a lock is what a killed process
     left, and is removed here. Nothing without the mark is ever removed, whatever its name.
     """
-    _make_folder(parent)
+    make_folder(parent)
     if not os.access(parent, os.W_OK):
         raise UserError(f"{parent}: is not writable")
     for mark in parent.glob(f"{_PREFIX}*/{_MARK}"):

@@ -1,7 +1,7 @@
-"""Which weights of an encoder train, and by what means: all, some, or low-rank adapters beside them.
+"""Which weights of an encoder are trained: all of them, some, or low-rank adapters in their place.
 
-In this order: `freeze`, `lora`, `checkpoint_activations`, `compiled`; after training, `merge`,
-then `interpolate`.
+The order is `freeze`, `add_lora`, `checkpoint_activations`, `compile_layers`, and after training `merge_lora`, then
+`interpolate`.
 """
 
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from hexapla.schema import UserError
 
 
 def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
-    """Keep the word embeddings and the first `layers` layers as they are; always the pooler.
+    """Exclude the word embeddings and the first `layers` layers from training; the pooler is never trained.
 
     Raises:
-        UserError: the encoder has no more layers, or hides them where this code can't find them.
+        UserError: the encoder has fewer layers, or this code can't find them.
     """
     encoder.touched()
     backbone = _backbone(encoder)
@@ -34,29 +34,29 @@ def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
             )
         for layer in stack[:layers]:
             layer.requires_grad_(False)
-        # Nothing below a frozen layer can learn anything that it was not trained with.
+        # The frozen layers were trained with these embeddings, which must not move away from under them.
         for part in backbone.children():
             if part.__class__.__name__.endswith("Embeddings"):
                 part.requires_grad_(False)
-        if not trained(encoder):
+        if not trainable_weights(encoder):
             raise UserError(f"train.freeze_layers: {layers} leaves nothing to train; lower it")
 
 
-def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) -> None:
-    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on every linear layer that `freeze` left.
+def add_lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) -> None:
+    """Put low-rank adapters (Hu et al. 2021, arXiv 2106.09685) on every linear layer that `freeze` left to train.
 
-    From here on only they train: for each weight W [out, in] a product B A, A [rank, in] random, B
-    [out, rank] zero, so that the encoder begins as it was. On all linear layers, not the attention's
-    alone: with that LoRA comes up to full training (Dettmers et al. 2023, arXiv 2305.14314, section 4).
+    From then on only they train. Each adds to its weight W [out, in] a product B A, where A [rank, in] is random and B
+    [out, rank] zero, so that the encoder begins unchanged. They are on all linear layers and not only on the
+    attention's, because then LoRA equals full training (Dettmers et al. 2023, arXiv 2305.14314, section 4).
 
     Args:
         encoder: changed in place.
         rank: of the product.
-        seed: of A, the same on all processes and devices.
-        alpha: the product counts alpha / rank times; twice by default.
+        seed: decides A, the same on all processes and devices.
+        alpha: the product is multiplied by alpha / rank; by 2 if this is None.
 
     Raises:
-        UserError: the word embeddings were to train, which adapters can't.
+        UserError: the word embeddings were to train, which adapters can't do.
     """
     import peft  # 4 s, and few runs need it
 
@@ -76,8 +76,8 @@ def lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = None) 
         peft.inject_adapter_in_model(config, backbone)
 
 
-def merge(encoder: Encoder) -> None:
-    """Fold the adapters into the weights: the same vectors, from the structure that was before `lora`.
+def merge_lora(encoder: Encoder) -> None:
+    """Fold the adapters into the weights: the same embeddings, from the structure that was there before `add_lora`.
 
     An encoder without adapters stays as it is.
     """
@@ -95,12 +95,13 @@ def merge(encoder: Encoder) -> None:
 
 
 def checkpoint_activations(encoder: Encoder) -> None:
-    """Keep only what goes into each layer, and compute the rest again in the backward pass.
+    """Keep only the inputs of each layer, and compute the rest again in the backward pass.
 
-    The same gradients, dropout included, for a forward pass more (Chen et al. 2016, arXiv 1604.06174).
+    The gradients are the same, dropout included; the cost is one more forward pass (Chen et al. 2016, arXiv
+    1604.06174).
 
     Raises:
-        UserError: the encoder's code has no place for it.
+        UserError: the encoder's code does not support it.
     """
     backbone = _backbone(encoder)
     # transformers 5 renamed it, and warns of the old name.
@@ -112,18 +113,18 @@ def checkpoint_activations(encoder: Encoder) -> None:
         raise UserError(
             f"train.gradient_checkpointing: the encoder ({name}) can't do it; set it to false"
         ) from None
-    # Only the reentrant kind needs gradients of its inputs; here they would go down through frozen layers.
+    # Only reentrant checkpointing needs gradients of its inputs; here they would pass through frozen layers.
     if getattr(backbone, "_require_grads_hook", None):
         backbone.disable_input_require_grads()
 
 
-def compiled(encoder: Encoder) -> None:
-    """Fused kernels for the layers' parts, made at the first batches, for batches of any shape.
+def compile_layers(encoder: Encoder) -> None:
+    """Compile the parts of each layer into fused kernels, at the first batches, for batches of any shape.
 
-    Part by part, since all layers share what is compiled: of a whole transformer the first batch takes
-    several times longer; and inside a layer, since `checkpoint_activations` around what is compiled keeps
-    its dropout, and within it does not. The same seed gives the same dropout each time, with gradient and
-    without, but not the one that it gives uncompiled.
+    All layers share what is compiled for a part; compiling a whole transformer would make the first batch several
+    times slower. The parts are smaller than a layer, because `checkpoint_activations` repeats the dropout of compiled
+    code that it surrounds, and not of code that surrounds it. One seed always gives the same dropout, with gradient
+    and without, but another one than without compiling.
 
     Raises:
         UserError: the machine has no working compiler, or the layers can't be found.
@@ -147,13 +148,13 @@ def compiled(encoder: Encoder) -> None:
 def interpolate(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> None:
     """Move the weights back towards where they started (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
 
-    What training on other texts has made the encoder forget comes back, and most of what it has learnt
-    stays: for texts unlike the training data a point between the two is better than either.
+    Most of what the encoder has learned stays, and what it has forgotten comes back. For texts that are unlike the
+    training data, a point between the two is better than either.
 
     Args:
         encoder: changed in place; adapters have been merged.
-        start: weights by name, as they were before.
-        share: of the start; 0 leaves all as it is, 1 undoes the training.
+        start: weights by name, as they were before training.
+        share: of the start; 0 changes nothing, 1 undoes the training.
     """
     weights = dict(encoder.model.named_parameters())
     with torch.no_grad():
@@ -161,7 +162,7 @@ def interpolate(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> 
             weights[name].lerp_(before.to(weights[name].device), share)
 
 
-def trained(encoder: Encoder) -> dict[str, Tensor]:
+def trainable_weights(encoder: Encoder) -> dict[str, Tensor]:
     """The weights that train, by name."""
     return {name: weight for name, weight in encoder.model.named_parameters() if weight.requires_grad}
 
@@ -174,7 +175,7 @@ def _backbone(encoder: Encoder) -> Any:
     backbone = getattr(encoder.model[0], "model", None)
     if not hasattr(backbone, "get_input_embeddings"):
         raise UserError(
-            "encoder: no plain transformer behind a tokenizer; it can be judged, but not trained here"
+            "encoder: no plain transformer behind a tokenizer; it can be evaluated, but not trained here"
         )
     return backbone
 

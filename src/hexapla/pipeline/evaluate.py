@@ -8,7 +8,7 @@ from hexapla.config import Benchmark, Evaluate
 from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation import results
 from hexapla.io import hashing
-from hexapla.modeling import encoder, model_card
+from hexapla.modeling import encoder
 from hexapla.parallel import distributed
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def evaluate(
     if not distributed.is_main():
         return
     card = {
-        "name": model.name, **model_card.read(model), "model_sha256": hashing.sha256(model), **found.card
+        "name": model.name, **encoder.read_card(model), "model_sha256": hashing.sha256(model), **found.card
     }  # fmt: skip
     result = results.write(out, card, found.judged)
     with tracking.run(model.name, model_sha256=card["model_sha256"]) as tracked:

@@ -1,4 +1,4 @@
-"""Train one model, or take the encoder as it is, and save it as a sentence-transformers folder."""
+"""Train one model, or take the encoder unchanged, and save it as a sentence-transformers folder."""
 
 import dataclasses
 from collections import Counter
@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hexapla import tracking
 from hexapla.config import Config, ModelSettings, Train
 from hexapla.io import cache, hashing
-from hexapla.modeling import adapters, centering, embed, model_card, precision
+from hexapla.modeling import adapters, centering, embed, tokenization
 from hexapla.modeling import encoder as encoders
 from hexapla.parallel import distributed
 from hexapla.schema import ParallelBenchmark, UserError, suggest
-from hexapla.training import dataset as tables
-from hexapla.training import early_stopping, recipes, samplers, trainer
+from hexapla.training import early_stopping, samplers, trainer
 from hexapla.training.checkpoints import Checkpoints
+from hexapla.training.collate import Lengths
+from hexapla.training.dataset import PairTable, open_table
+from hexapla.training.gradcache import MemoryLimits, Objective
 
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
 _UNLOGGED = ("step", "kind")
 _FREE = ("forward_tokens", "kept_tokens", "gradient_checkpointing", "checkpoint_every")
-"""Parameters that say how and not what: with another value, a training that ran out of memory may go on."""
+"""Settings that decide no weight: a training that ran out of memory may go on with other values of them."""
 
 
 def train(
@@ -45,63 +48,72 @@ def train(
     `--untuned` with an encoder saves that as it is.
     """
     chosen = _choose(settings, encoder, recipe, seed, untuned=untuned)
-    train, sampler, seed = chosen.train, chosen.sampler, chosen.seed
+    train, seed = chosen.train, chosen.seed
     prompts = dataclasses.asdict(chosen.prompts)
-    table = tables.open(pairs)
+    table = open_table(pairs)
     index = _index(table)
-    card = _how(chosen) | {"encoder": chosen.encoder, "seed": seed}
+    card = _describe_sampler(chosen) | {"encoder": chosen.encoder, "seed": seed}
     card |= {"data_sha256": hashing.sha256(pairs), "prompts": prompts}
     card |= dataclasses.asdict(train)
     if train.holdout and not checkpoints:
         raise UserError("train.holdout: early stopping keeps its best weights there: wants --checkpoints")
-    split = early_stopping.split(index, train.holdout if sampler != "untuned" else 0, seed)
-    plan = None
-    if sampler != "untuned":
-        # Before the encoder is loaded: what is wrong with the data shows at once.
-        plan = samplers.Plan(
-            early_stopping.without(index, split),
-            sampler=sampler,
-            batch_size=train.batch_size,
-            seed=seed,
-            alpha=chosen.hybrid.alpha,
-            mixing=chosen.hybrid.mixing,
-            languages_per_id=chosen.parallel.languages,
-            weights=train.languages,
-            exponent=train.size_exponent,
-        )
+    trains = chosen.sampler != "untuned"
+    split = early_stopping.split(index, train.holdout if trains else 0, seed)
+    # Before the encoder is loaded, so that mistakes in the data show at once.
+    plan = _plan(early_stopping.drop_held_out(index, split), chosen) if trains else None
     learner = encoders.load(chosen.encoder, prompts=prompts)
     kept = _checkpoints(checkpoints, card, learner, train)
     main = distributed.is_main()
-    with tracking.run(model.name, resume=kept.noted(), system_metrics=bool(plan), silent=not main) as tracked:
+    with tracking.run(
+        model.name, resume=kept.recall_run(), system_metrics=trains, silent=not main
+    ) as tracked:
         tracked.parameters(card)
-        kept.note(tracked.id)
+        kept.remember_run(tracked.id)
         steps: list[trainer.Step] = []
         trained = 0
         if plan:
-            start = recipes.adapt(learner, train, seed)
-            trained = sum(weight.numel() for weight in adapters.trained(learner).values())
-            benchmark = early_stopping.benchmark(index, split.held, table.texts) if train.holdout else None
-            steps = _fit(learner, table, plan, train, kept, benchmark, tracked)
-            adapters.merge(learner)
+            start = _prepare_encoder(learner, train, seed)
+            trained = sum(weight.numel() for weight in adapters.trainable_weights(learner).values())
+            held_out = (
+                early_stopping.build_benchmark(index, split.held_out, table.texts) if train.holdout else None
+            )
+            steps = _fit(learner, table, plan, train, kept, held_out, tracked)
+            adapters.merge_lora(learner)
             adapters.interpolate(learner, start, train.interpolate)
-        means = _means(learner, table, train, seed)
+        means = _language_means(learner, table, train, seed)
         if not main:
             return
         learner.save(model)
-        model_card.write(model, card)
+        encoders.write_card(model, card)
         centering.save(model, *means)
-        told = _outcome(learner, table, index, model, plan, steps) | {"trained_parameters": trained}
+        outcome = _summarize(learner, table, index, model, plan, steps) | {"trained_parameters": trained}
         cache.write_csv(curve, _CURVE, [[getattr(step, name) for name in _CURVE] for step in steps])
-        cache.write_json(summary, {**card, **told})
-        tracked.tags({tracking.MODEL_TAG: told["model_sha256"], "sampler": sampler})
-        tracked.metrics({name: told[name] for name in ("parameters", "trained_parameters")})
+        cache.write_json(summary, {**card, **outcome})
+        tracked.tags({tracking.MODEL_TAG: outcome["model_sha256"], "sampler": chosen.sampler})
+        tracked.metrics({name: outcome[name] for name in ("parameters", "trained_parameters")})
     kept.clear()
 
 
-def _index(table: tables.Table) -> samplers.Index:
+def _index(table: PairTable) -> samplers.PairIndex:
     if not table.rows:
         raise UserError(f"{table.path}: no rows to train on")
-    return samplers.index(*(table.codes(name) for name in ("id", "lang", "passage_id", "source")))
+    return samplers.build_index(
+        *(table.encode_column(name) for name in ("id", "lang", "passage_id", "source"))
+    )
+
+
+def _plan(index: samplers.PairIndex, chosen: ModelSettings) -> samplers.BatchPlan:
+    return samplers.BatchPlan(
+        index,
+        sampler=chosen.sampler,
+        batch_size=chosen.train.batch_size,
+        seed=chosen.seed,
+        alpha=chosen.hybrid.alpha,
+        mixing=chosen.hybrid.mixing,
+        languages_per_id=chosen.parallel.languages,
+        weights=chosen.train.languages,
+        exponent=chosen.train.size_exponent,
+    )
 
 
 def _choose(
@@ -123,7 +135,7 @@ def _choose(
     )
 
 
-def _how(chosen: ModelSettings) -> dict[str, Any]:
+def _describe_sampler(chosen: ModelSettings) -> dict[str, Any]:
     """The sampler with those of its options that it uses."""
     hybrid = chosen.sampler == "hybrid"
     return {
@@ -137,55 +149,102 @@ def _how(chosen: ModelSettings) -> dict[str, Any]:
 def _checkpoints(
     folder: Path | None, settings: Mapping[str, Any], learner: encoders.Encoder, train: Train
 ) -> Checkpoints:
-    """Those of this very training: to go on with another encoder, precision or torch gives other bits."""
-    resolved = precision.resolved_precision(learner, train.precision)
+    """The checkpoints of exactly this training: another encoder, precision or torch would give other bits."""
+    resolved = embed.resolve_precision(learner, train.precision)
     known = {name: value for name, value in settings.items() if name not in _FREE}
     known |= {"precision": resolved, "encoder_sha256": learner.identity, "torch": torch.__version__}
     return Checkpoints(folder, settings=known, every=train.checkpoint_every)
 
 
+def _prepare_encoder(learner: encoders.Encoder, train: Train, seed: int) -> dict[str, Tensor]:
+    """Choose what trains; return the weights that will change, as they are before training."""
+    adapters.freeze(learner, embeddings=train.freeze_embeddings, layers=train.freeze_layers)
+    changing = adapters.trainable_weights(learner) if train.interpolate else {}
+    start = {name: weight.detach().clone() for name, weight in changing.items()}
+    if train.lora_rank:
+        adapters.add_lora(learner, rank=train.lora_rank, seed=seed)
+    if train.gradient_checkpointing:
+        adapters.checkpoint_activations(learner)
+    if train.compile:
+        adapters.compile_layers(learner)
+    return start
+
+
+def _step_settings(
+    learner: encoders.Encoder, train: Train, precision: embed.Precision
+) -> trainer.StepSettings:
+    return trainer.StepSettings(
+        lengths=Lengths(train.question_tokens, train.passage_tokens, train.negatives),
+        schedule=trainer.Schedule(train.learning_rate, train.warmup_steps, train.steps, train.schedule),
+        objective=Objective(train.temperature, train.two_sided),
+        limits=MemoryLimits(train.forward_tokens or tokenization.budget(learner.device), train.kept_tokens),
+        weight_decay=train.weight_decay,
+        clip_norm=train.clip_norm,
+        precision=precision,
+    )
+
+
+def _validation(
+    learner: encoders.Encoder, held_out: ParallelBenchmark, train: Train, precision: embed.Precision
+) -> trainer.Validation:
+    """Early stopping on the held-out ids, which are encoded as in training."""
+    queries = [query.text for query in held_out.queries]
+    passages = [passage.text for passage in held_out.passages]
+
+    def score() -> float:
+        sides = (
+            embed.encode(learner, queries, "query", train.question_tokens, precision=precision),
+            embed.encode(learner, passages, "passage", train.passage_tokens, precision=precision),
+        )
+        if train.stop_by == "map":
+            return early_stopping.multilingual_map(held_out, *sides)
+        return -early_stopping.multilingual_loss(held_out, *sides, train.temperature)
+
+    return trainer.Validation(train.validate_every, train.patience, score)
+
+
 def _fit(
     learner: encoders.Encoder,
-    table: tables.Table,
-    plan: samplers.Plan,
+    table: PairTable,
+    plan: samplers.BatchPlan,
     train: Train,
     checkpoints: Checkpoints,
-    held: ParallelBenchmark | None,
+    held_out: ParallelBenchmark | None,
     tracked: tracking.Run,
 ) -> list[trainer.Step]:
-    # A run that was killed may have told of more steps than its last checkpoint knows.
-    told, scored = tracked.steps("train/loss"), tracked.steps(f"validation/{train.stop_by}")
+    # A training that was killed may have logged more steps than its last checkpoint knows.
+    logged, scored = tracked.steps("train/loss"), tracked.steps(f"validation/{train.stop_by}")
 
-    def log(step: trainer.Step) -> None:
-        if step.step not in told:
+    def log_step(step: trainer.Step) -> None:
+        if step.step not in logged:
             values = {
                 f"train/{name}": value for name, value in step._asdict().items() if name not in _UNLOGGED
             }
             tracked.metrics({**values, f"train/{step.kind}": 1.0}, step.step)
 
-    def score(step: int, score: float) -> None:
+    def log_score(step: int, score: float) -> None:
         if step not in scored:
             tracked.metrics({f"validation/{train.stop_by}": abs(score)}, step)
 
-    resolved = checkpoints.settings["precision"]
+    precision = checkpoints.settings["precision"]
     return trainer.train(
         learner,
         table,
         plan,
-        recipes.recipe(learner, train, resolved),
+        _step_settings(learner, train, precision),
         checkpoints=checkpoints,
-        validation=held and recipes.validation(learner, held, train, resolved),
-        on_step=log,
-        on_score=score,
+        validation=held_out and _validation(learner, held_out, train, precision),
+        on_step=log_step,
+        on_score=log_score,
         on_checkpoint=tracked.flush,
     )
 
 
-def _means(
-    learner: encoders.Encoder, table: tables.Table, train: Train, seed: int
+def _language_means(
+    learner: encoders.Encoder, table: PairTable, train: Train, seed: int
 ) -> tuple[centering.Means, centering.Means]:
-    """The mean vector of each language's questions and passages, of a few texts each."""
-    codes = table.codes("lang")
+    """The mean embedding of each language's queries, and of its passages, over a few texts each."""
+    codes = table.encode_column("lang")
     rng = np.random.default_rng([seed, table.rows])
     drawn = {
         lang: rng.permutation(np.flatnonzero(codes.values == code))[: train.centring_texts]
@@ -201,12 +260,12 @@ def _means(
     return mean("question", "query", train.question_tokens), mean("passage", "passage", train.passage_tokens)
 
 
-def _outcome(
+def _summarize(
     learner: encoders.Encoder,
-    table: tables.Table,
-    index: samplers.Index,
+    table: PairTable,
+    index: samplers.PairIndex,
     model: Path,
-    plan: samplers.Plan | None,
+    plan: samplers.BatchPlan | None,
     steps: list[trainer.Step],
 ) -> dict[str, Any]:
     return {

@@ -1,8 +1,8 @@
-"""Part of the parallel table held out of training, and what early stopping looks at in it.
+"""Early stopping: which ids are held out of training, and how the model is scored on them.
 
-The held ids are a parallel benchmark of their own: their passages in all languages are one pool, and every
-translation of a question's passage answers it. The figures are those of the reports (`outcomes`), so they
-can be set beside them; the pool is smaller and its text like training's, so they are higher.
+The held-out ids are a parallel benchmark of their own: their passages in all languages are one pool, and every
+translation of a query's passage answers it. The scores are computed like those of the reports. They are higher,
+because the pool is smaller and its texts are like those of training.
 """
 
 import math
@@ -10,27 +10,28 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from hexapla.evaluation import ranking
 from hexapla.evaluation.per_query import outcomes
 from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark, UserError
-from hexapla.training.samplers import Index
+from hexapla.training.samplers import PairIndex
 
 _BYTES = 2**23
-"""Similarities held at a time."""
+"""The similarities that are in memory at a time take this much."""
 
 
 class Split(NamedTuple):
-    """Positions in the index that do not train; int64, ascending, none in both."""
+    """Positions in the index that do not train, ascending, none in both."""
 
-    held: np.ndarray
-    """What is looked at: no two of these share their passage, which would stand in the pool twice."""
-    left_out: np.ndarray
-    """Other ids of held passages, of no use on either side."""
+    held_out: Int[np.ndarray, " held_out"]
+    """Ids that are scored. No two of them share their passage, which would then be in the pool twice."""
+    left_out: Int[np.ndarray, " left_out"]
+    """Other ids of the same passages, which can neither train nor be scored."""
 
 
-def split(index: Index, size: int, seed: int) -> Split:
-    """Hold out `size` ids, drawn at random among those that have two languages or more.
+def split(index: PairIndex, size: int, seed: int) -> Split:
+    """Hold out `size` ids, drawn at random among those that have at least two languages.
 
     Raises:
         UserError: there are not as many different passages in two languages.
@@ -40,102 +41,111 @@ def split(index: Index, size: int, seed: int) -> Split:
     _, first = np.unique(index.passages[order], return_index=True)
     if len(first) < size:
         raise UserError(
-            f"train.holdout: {size}, but only {len(first)} different passages stand in two languages or "
+            f"train.holdout: {size}, but only {len(first)} different passages are in two languages or "
             "more; lower it or add data"
         )
-    held = np.sort(order[np.sort(first)[:size]])
-    touched = np.flatnonzero(np.isin(index.passages, index.passages[held]))
-    return Split(held, np.setdiff1d(touched, held, assume_unique=True))
+    held_out = np.sort(order[np.sort(first)[:size]])
+    touched = np.flatnonzero(np.isin(index.passages, index.passages[held_out]))
+    return Split(held_out, np.setdiff1d(touched, held_out, assume_unique=True))
 
 
-def without(index: Index, parts: Split) -> Index:
-    """The index that trains; its rows are still those of the whole table."""
+def drop_held_out(index: PairIndex, parts: Split) -> PairIndex:
+    """Return the index that trains; its rows are still those of the whole table."""
     kept = np.ones(len(index.passages), dtype=np.bool_)
     kept[np.concatenate(parts)] = False
     return index._replace(rows=index.rows[kept], passages=index.passages[kept], sources=index.sources[kept])
 
 
-def benchmark(
-    index: Index, held: np.ndarray, texts: Callable[[str, np.ndarray], list[str]]
+def build_benchmark(
+    index: PairIndex,
+    held_out: Int[np.ndarray, " held_out"],
+    texts: Callable[[str, Int[np.ndarray, " rows"]], list[str]],
 ) -> ParallelBenchmark:
-    """The held ids in all their languages.
+    """Make a benchmark of the held-out ids in all their languages.
 
     Args:
-        index: of the whole table.
-        held: positions in it, no two of which share a passage.
-        texts: (column, rows of the table) to the texts that stand there.
+        index: the whole table.
+        held_out: positions in it, no two of which share a passage.
+        texts: gives the texts of a column in some rows of the table.
     """
-    questions: list[BenchmarkQuery] = []
-    candidates: list[BenchmarkPassage] = []
+    queries: list[BenchmarkQuery] = []
+    passages: list[BenchmarkPassage] = []
     for column, language in enumerate(index.languages):
-        rows = index.rows[held, column]
-        there = rows >= 0
-        for item, question, passage in zip(
-            held[there], texts("question", rows[there]), texts("passage", rows[there]), strict=True
+        rows = index.rows[held_out, column]
+        present = rows >= 0
+        for item, query, passage in zip(
+            held_out[present], texts("question", rows[present]), texts("passage", rows[present]), strict=True
         ):
-            questions.append(BenchmarkQuery(str(item), language, question, len(candidates)))
-            candidates.append(BenchmarkPassage(language, passage, ""))
-    return ParallelBenchmark(index.languages, questions, candidates)
+            queries.append(BenchmarkQuery(str(item), language, query, len(passages)))
+            passages.append(BenchmarkPassage(language, passage, ""))
+    return ParallelBenchmark(index.languages, queries, passages)
 
 
-def multilingual_map(benchmark: ParallelBenchmark, questions: np.ndarray, passages: np.ndarray) -> float:
-    """Mean average precision in the pool of all languages, averaged over the questions' languages.
+def multilingual_map(
+    benchmark: ParallelBenchmark,
+    queries: Float[np.ndarray, "queries dim"],
+    passages: Float[np.ndarray, "passages dim"],
+) -> float:
+    """Mean average precision in the pool of all languages, averaged over the queries' languages.
 
     Args:
         benchmark: what was encoded.
-        questions: unit vectors [questions, dim], in the benchmark's order.
-        passages: unit vectors [candidates, dim], likewise.
+        queries: unit vectors, in the benchmark's order.
+        passages: unit vectors, in the benchmark's order.
 
     Raises:
         UserError: a vector is not finite.
     """
-    figure = outcomes(ranking.rank(benchmark, questions, passages))["multi"]["map"].figure()
-    assert figure is not None, "every question has a relevant passage"
+    figure = outcomes(ranking.rank(benchmark, queries, passages))["multi"]["map"].figure()
+    assert figure is not None, "every query has a relevant passage"
     return figure
 
 
 def multilingual_loss(
-    benchmark: ParallelBenchmark, questions: np.ndarray, passages: np.ndarray, temperature: float
+    benchmark: ParallelBenchmark,
+    queries: Float[np.ndarray, "queries dim"],
+    passages: Float[np.ndarray, "passages dim"],
+    temperature: float,
 ) -> float:
-    """InfoNCE of each question with each translation of its passage, averaged as the mAP is; lower is better.
+    """InfoNCE of each query with each translation of its passage, averaged as the mAP is; lower is better.
 
-    As in training the translations are no negatives of each other; unlike there the negatives are the whole
-    pool, so that the figure depends on no batch.
+    As in training, the translations are no negatives of each other. Unlike there, the negatives are the whole pool,
+    so that the score depends on no batch.
 
     Args:
         benchmark: what was encoded.
-        questions: unit vectors [questions, dim], in the benchmark's order.
-        passages: unit vectors [candidates, dim], likewise.
-        temperature: divides the cosine.
+        queries: unit vectors, in the benchmark's order.
+        passages: unit vectors, in the benchmark's order.
+        temperature: divides the cosine similarity.
     """
-    number = {question_id: n for n, question_id in enumerate(benchmark.relevant)}
-    asked = np.array([number[question.id] for question in benchmark.queries])
-    answers = np.empty(len(passages), np.int64)
-    answers[[question.passage for question in benchmark.queries]] = asked
-    # The last digits count where the loss is small.
-    questions, passages = questions.astype(np.float64), passages.astype(np.float64)
-    losses = np.empty(len(questions))
+    number = {query_id: n for n, query_id in enumerate(benchmark.relevant)}
+    query_numbers = np.array([number[query.id] for query in benchmark.queries])
+    answered = np.empty(len(passages), np.int64)
+    answered[[query.passage for query in benchmark.queries]] = query_numbers
+    # Where the loss is small, its last digits decide.
+    queries, passages = queries.astype(np.float64), passages.astype(np.float64)
+    losses = np.empty(len(queries))
     size = max(1, _BYTES // (8 * len(passages)))
-    for start in range(0, len(questions), size):
+    for start in range(0, len(queries), size):
         part = slice(start, start + size)
-        scores = questions[part] @ passages.T / temperature
-        same = asked[part, None] == answers
+        scores = queries[part] @ passages.T / temperature
+        same = query_numbers[part, None] == answered
         own, negatives = scores[same], np.where(same, -np.inf, scores)
         most = negatives.max(axis=1, keepdims=True, initial=scores.min())
-        with np.errstate(divide="ignore"):  # a pool of one id has no negatives
+        with np.errstate(divide="ignore"):  # A pool of one id has no negatives.
             others = np.log(np.exp(negatives - most).sum(axis=1)) + most[:, 0]
         row = np.nonzero(same)[0]
         each = np.logaddexp(own, others[row]) - own
         losses[part] = np.bincount(row, each) / np.bincount(row)
-    languages = np.array([question.lang for question in benchmark.queries])
+    languages = np.array([query.lang for query in benchmark.queries])
     return float(np.mean([losses[languages == language].mean() for language in np.unique(languages)]))
 
 
-def best(scores: Sequence[float]) -> int:
-    """Position of the best score, the first of equals; higher is better, and what is no number is worst."""
+def find_best(scores: Sequence[float]) -> int:
+    """Find the position of the highest score, the first among equals; NaN counts as the lowest."""
     return max(range(len(scores)), key=lambda i: -math.inf if math.isnan(scores[i]) else scores[i])
 
 
-def stop(scores: Sequence[float], patience: int) -> bool:
-    """Whether the last `patience` scores were no better than the best before them."""
-    return bool(scores) and len(scores) - 1 - best(scores) >= patience
+def should_stop(scores: Sequence[float], patience: int) -> bool:
+    """Whether none of the last `patience` scores is better than the best one before them."""
+    return bool(scores) and len(scores) - 1 - find_best(scores) >= patience

