@@ -57,7 +57,7 @@ def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", centre
         for how, found in outcomes.items()
     }
     sizes = {"format": "lareqa", "languages": list(LANGUAGES), "questions": 60, "candidates": 90}
-    card = {"name": name, "sampler": sampler, "alpha": alpha, "seed": seed}
+    card = {"name": name, "training": {"sampler": sampler, "alpha": alpha, "seed": seed}}
     return Result(card, scores, {benchmark: {**sizes, "centring": detail}}, {benchmark: outcomes})
 
 
@@ -79,11 +79,12 @@ def ranks(seed=0, ids=12, near=1.0):
     return Ranks(LANGUAGES, names, asked, single, multi, rng.integers(size, size=(count, 10)))
 
 
-def written(folder, name, drawn=0, near=1.0, **card):
+def written(folder, name, drawn=0, near=1.0, evaluation=None, **training):
     """A results folder on disk."""
     made = ranks(drawn, near=near)
     judgement = Judgement("lareqa", LANGUAGES, len(made.ids), 99, {"none": made, "language": made})
-    results.write(folder, {"name": name, **card}, {"sample": judgement})
+    card = {"name": name, "training": training, "evaluation": evaluation or {}}
+    results.write(folder, card, {"sample": judgement})
     return folder
 
 

@@ -50,7 +50,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
     for file in (results.SCORES, results.QUESTIONS):
         assert (made / file).read_bytes() == (staged / file).read_bytes()
     card = json.loads((made / results.DETAILS).read_text())["model"]
-    assert card["precision"] == "fp32"
+    assert card["evaluation"]["precision"] == "fp32"
     assert card["model_sha256"] == json.loads((staged / results.DETAILS).read_text())["model"]["model_sha256"]
     assert hexapla("compare", "made", "staged")[0] == 0
 

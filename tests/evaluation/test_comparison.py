@@ -67,14 +67,29 @@ def test_seeds_are_averaged_question_by_question(tmp_path):
 
 def test_seeds_are_those_whose_cards_differ_in_the_seed_alone(tmp_path):
     cards = {
-        "candidate": {"sampler": "hybrid", "alpha": 0.5, "seed": 13, "model_sha256": "a"},
-        "hybrid-14": {"sampler": "hybrid", "alpha": 0.5, "seed": 14, "model_sha256": "b"},
-        "hybrid-15": {"sampler": "hybrid", "alpha": 0.3, "seed": 15, "model_sha256": "c"},
-        "copy": {"sampler": "hybrid", "alpha": 0.5, "seed": 13, "model_sha256": "d"},
+        "candidate": {"sampler": "hybrid", "alpha": 0.5, "seed": 13},
+        "hybrid-14": {"sampler": "hybrid", "alpha": 0.5, "seed": 14},
+        "hybrid-15": {"sampler": "hybrid", "alpha": 0.3, "seed": 15},
+        "copy": {"sampler": "hybrid", "alpha": 0.5, "seed": 13},
     }
     read = {name: results.read(written(tmp_path / name, name, **card)) for name, card in cards.items()}
     found = comparison.seeds_of(read, "candidate")
     assert [each.card["name"] for each in found] == ["candidate", "hybrid-14"]
+
+
+def test_models_that_were_trained_with_other_lengths_are_no_seeds_of_one(tmp_path):
+    """Evaluation has settings of the same names, which must not hide those of training."""
+    alike = {"question_tokens": 64, "precision": "fp32"}
+    cards = {
+        "short": {"question_tokens": 32, "precision": "bf16", "seed": 1},
+        "long": {"question_tokens": 48, "precision": "fp32", "seed": 2},
+        "short-3": {"question_tokens": 32, "precision": "bf16", "seed": 3},
+    }
+    read = {
+        name: results.read(written(tmp_path / name, name, evaluation=alike, **card))
+        for name, card in cards.items()
+    }
+    assert [each.card["name"] for each in comparison.seeds_of(read, "short")] == ["short", "short-3"]
 
 
 def test_models_judged_on_other_questions_are_refused(tmp_path):

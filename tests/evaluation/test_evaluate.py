@@ -89,7 +89,7 @@ def test_a_parallel_benchmark_is_encoded_once_for_all_centrings(fake, tmp_path):
     found = evaluate.judge(fake, [task], settings("none", "language"), folder=None, name="m")
     assert fake.asked == [("query", 16, 18), ("passage", 32, 18)]
     prompts = {"query": "", "passage": "text: "}
-    assert found.card == {
+    assert found.settings == {
         "question_tokens": 16, "passage_tokens": 32, "precision": "fp32", "prompts": prompts
     }  # fmt: skip
     result = results.made({}, found.judged)

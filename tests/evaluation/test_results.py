@@ -22,14 +22,14 @@ def test_what_is_read_is_what_was_written(tmp_path):
     )
     results.write(
         tmp_path / "out",
-        {"name": "m", "seed": 1},
+        {"name": "m", "training": {"seed": 1}},
         {
             "sample": Judgement("lareqa", LANGUAGES, 36, 99, {"none": made, "language": ranks(4)}),
             "miracl": Judgement("miracl", ("sw", "yo"), 3, 500, {"none": found}),
         },
     )
     read = results.read(tmp_path / "out")
-    assert read.card == {"name": "m", "seed": 1}
+    assert (read.card["name"], read.training, read.evaluation) == ("m", {"seed": 1}, {})
     judged = (("sample", "none", made), ("sample", "language", ranks(4)), ("miracl", "none", found))
     for name, how, given in judged:
         again = read.outcomes[name][how]

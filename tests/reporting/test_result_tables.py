@@ -14,10 +14,10 @@ def test_titles_tell_the_sampler_once():
     assert model("candidate", sampler="hybrid", alpha=0.25).title == "candidate (hybrid, α 0.25)"
     assert model("candidate", sampler="untuned").title == "candidate (untuned)"
     by_example = model("candidate", sampler="hybrid", alpha=0.5)
-    by_example.results[0].card["mixing"] = "example"
+    by_example.results[0].card["training"]["mixing"] = "example"
     assert by_example.title == "candidate (hybrid, α 0.5 by example)"
     parallel = model("candidate", sampler="parallel", alpha=None)
-    parallel.results[0].card["languages_per_id"] = 8
+    parallel.results[0].card["training"]["languages_per_id"] = 8
     assert parallel.title == "candidate (parallel, 8 languages)"
     elsewhere = model("candidate").results[0]._replace(card={"name": "LaBSE"})
     assert Model("LaBSE", [elsewhere]).title == "LaBSE"

@@ -90,7 +90,7 @@ def _list_differences(models: list[Model]) -> list[str]:
     """List the settings of evaluation in which the models differ; a reader of the figures has to know them."""
     lines = []
     for key in ("question_tokens", "passage_tokens", "precision", "prompts"):
-        values = [model.results[0].card.get(key) for model in models]
+        values = [model.results[0].evaluation.get(key) for model in models]
         if any(value != values[0] for value in values):
             each = "; ".join(f"{model.title} {v}" for model, v in zip(models, values, strict=True))
             lines.append(f"Not judged alike, {key}: {each}")

@@ -96,7 +96,12 @@ def evaluate(
     found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
     if not distributed.is_main():
         return
-    card = {"name": name, **encoder.read_card(folder), "model_sha256": judged.identity, **found.card}
+    card = {
+        "name": name,
+        "model_sha256": judged.identity,
+        "training": encoder.read_card(folder),
+        "evaluation": found.settings,
+    }
     result = results.write(out, card, found.judged) if out else results.made(card, found.judged)
     for task in tasks:
         _print_benchmark(task.name, name, result)

@@ -151,21 +151,18 @@ def _known(value: float) -> float | None:
 
 
 def seeds_of(results: Mapping[str, Result], first: str) -> list[Result]:
-    """The results of `first` and of those whose cards differ from its card in the seed alone."""
+    """The results of `first`, and of those that were trained and evaluated like it but for the seed."""
 
-    def settings(result: Result) -> dict[str, object]:
-        return {key: value for key, value in result.card.items() if key not in _OWN}
+    def settings(result: Result) -> tuple[dict[str, object], dict[str, object]]:
+        training = {key: value for key, value in result.training.items() if key != "seed"}
+        return training, dict(result.evaluation)
 
     mine = settings(results[first])
     more = [r for name, r in results.items() if name != first and settings(r) == mine]
-    taken = {results[first].card.get("seed")}
+    taken = {results[first].training.get("seed")}
     different = []
     for result in more:
-        if result.card.get("seed") not in taken:
-            taken.add(result.card.get("seed"))
+        if result.training.get("seed") not in taken:
+            taken.add(result.training.get("seed"))
             different.append(result)
     return [results[first], *different]
-
-
-_OWN = {"name", "seed", "model_sha256"}
-"""What may differ between two seeds of one configuration."""

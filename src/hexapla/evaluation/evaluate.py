@@ -49,8 +49,8 @@ class Settings(NamedTuple):
 
 class Evaluation(NamedTuple):
     judged: dict[str, Judgement]
-    card: dict[str, Any]
-    """What the figures depend on beside the weights: lengths, precision, prompts."""
+    settings: dict[str, Any]
+    """What the figures depend on in addition to the weights: lengths, precision, prompts."""
 
 
 def task(name: str, folder: Path, languages: Sequence[str] = (), passage_unit: str = "sentence") -> Task:

@@ -38,11 +38,22 @@ class Result(NamedTuple):
     """A results folder that was read."""
 
     card: Mapping[str, Any]
+    """`name`, `model_sha256`, and the settings of `training` (empty for a model from elsewhere) and of `evaluation`."""
     scores: Mapping[str, Mapping[str, Scores]]
     benchmarks: Mapping[str, Mapping[str, Any]]
     """By benchmark: format, languages, sizes, and under `centring` figures by language and pair."""
     outcomes: Mapping[str, Mapping[str, Outcomes]]
     """By benchmark, then by centring."""
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """How the model was trained; empty for a model from elsewhere."""
+        return dict(self.card.get("training", {}))
+
+    @property
+    def evaluation(self) -> Mapping[str, Any]:
+        """How it was evaluated: lengths, precision, prompts."""
+        return dict(self.card.get("evaluation", {}))
 
 
 def made(card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:

@@ -30,10 +30,14 @@ def evaluate(
     found = evaluation.judge(judged, tasks, settings, folder=model, name=model.name)
     if not distributed.is_main():
         return
+    identity = hashing.sha256(model)
     card = {
-        "name": model.name, **encoder.read_card(model), "model_sha256": hashing.sha256(model), **found.card
-    }  # fmt: skip
+        "name": model.name,
+        "model_sha256": identity,
+        "training": encoder.read_card(model),
+        "evaluation": found.settings,
+    }
     result = results.write(out, card, found.judged)
-    with tracking.run(model.name, model_sha256=card["model_sha256"]) as tracked:
+    with tracking.run(model.name, model_sha256=identity) as tracked:
         tracked.metrics(results.flat(result.scores))
         tracked.artifacts([out / results.QUESTIONS], "questions")

@@ -49,12 +49,10 @@ def _sources(model: Model, benchmark: str) -> str:
 
 def _settings(model: Model) -> str:
     """How it was judged, for results that say so."""
-    card = model.results[0].card
-    if "precision" not in card:
+    how = model.results[0].evaluation
+    if "precision" not in how:
         return ""
-    return (
-        f" (cut to {card['question_tokens']} and {card['passage_tokens']} tokens, {plain(card['precision'])})"
-    )
+    return f" (cut to {how['question_tokens']} and {how['passage_tokens']} tokens, {plain(how['precision'])})"
 
 
 def _headline(
@@ -183,7 +181,7 @@ _KINDS = {"none": "as they are", "language": "centred, pool's means", "trained":
 
 def _against(benchmark: str, models: Sequence[Model], how: str) -> str:
     """Says plainly whether the candidate is better than the untuned encoder, centred."""
-    untuned = next((model for model in models if model.results[0].card.get("sampler") == "untuned"), None)
+    untuned = next((model for model in models if model.results[0].training.get("sampler") == "untuned"), None)
     if untuned is None or untuned is models[0]:
         return ""
     measures = held(

@@ -24,7 +24,7 @@ class Model(NamedTuple):
     @property
     def title(self) -> str:
         """`e5-small-monolingual-13`; for a model whose name does not say how, `candidate (hybrid, α 0.5)`."""
-        card = self.results[0].card
+        card = self.results[0].training
         if "sampler" not in card:
             return self.name
         how = str(card["sampler"])
