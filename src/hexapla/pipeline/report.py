@@ -10,10 +10,10 @@ from hexapla.evaluation import results
 from hexapla.evaluation.comparison import Comparison
 from hexapla.evaluation.scoreboard import SHORT, held
 from hexapla.io import cache
-from hexapla.reporting import data_chapter, plots, result_tables
 from hexapla.reporting import html as pages
+from hexapla.reporting import plots, result_tables
 from hexapla.reporting import report as reporting
-from hexapla.reporting.data_chapter import Data
+from hexapla.reporting.report import StageSummaries
 from hexapla.reporting.result_tables import Model
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def report(
 ) -> None:
     """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
     models = _models(comparison, judged, training)
-    facts = Data(
+    facts = StageSummaries(
         cache.read_json(data / "collect.json"),
         cache.read_json(data / "translate.json"),
         cache.read_json(validation),
@@ -89,8 +89,8 @@ def _print(candidate: Model, compared: dict[str, Comparison]) -> None:
     )
 
 
-def _draw(folder: Path, facts: Data, models: list[Model], curves: Path) -> None:
-    languages, panels = data_chapter.boxes(facts.translate)
+def _draw(folder: Path, facts: StageSummaries, models: list[Model], curves: Path) -> None:
+    languages, panels = reporting.quality_quantiles(facts.translate)
     if panels:
         plots.spreads(folder / "quality.png", languages, panels)
     for benchmark, judged in models[0].results[0].benchmarks.items():

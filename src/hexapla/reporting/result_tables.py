@@ -1,7 +1,7 @@
 """What models scored, as rows of cells: Markdown for the report, plain text for the terminal."""
 
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,26 +48,39 @@ class Model(NamedTuple):
 _SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in string.punctuation if mark in "\\`*_{}[]<>#|&~$"})
 
 
-def plain(text: str) -> str:
-    """Text from data or parameters, such that Markdown takes none of it for markup."""
-    return " ".join(str(text).split()).translate(_SPECIAL)
+class Markdown(str):
+    """Text that is Markdown already, so that `escape` leaves it as it is."""
+
+    __slots__ = ()
+
+
+def escape(value: Any) -> Markdown:
+    """Any value as Markdown text in which nothing from data or parameters is taken for markup."""
+    if isinstance(value, Markdown):
+        return value
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return Markdown(" ".join(text.split()).translate(_SPECIAL))
 
 
 def code(text: str) -> str:
+    """The inside of a Markdown code span, in which nothing can end it."""
     return " ".join(str(text).split()).replace("`", "'").replace("|", "/")
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
-    """A Markdown table; the first `left` columns to the left, the others (figures) to the right."""
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    align = ["left" if i < left else "right" for i in range(len(header))]
-    return tabulate(cells, header, tablefmt="pipe", colalign=align, disable_numparse=True)
+def table(header: Sequence[Any], rows: Sequence[Sequence[Any]], left: int = 1) -> Markdown:
+    """A Markdown table; the first `left` columns are aligned to the left, the others to the right."""
+    lines = [[escape(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    pad = [str.ljust if i < left else str.rjust for i in range(len(header))]
+    texts = [" | ".join(p(c, w) for p, c, w in zip(pad, line, widths, strict=True)) for line in lines]
+    rule = "|".join(f":{'-' * (w + 1)}" if i < left else f"{'-' * (w + 1)}:" for i, w in enumerate(widths))
+    return Markdown("\n".join([f"| {texts[0]} |", f"|{rule}|", *(f"| {text} |" for text in texts[1:])]))
 
 
 # --- rows ----------------------------------------------------------------------------------------
 
 BETTER, WORSE = "▲", "▼"
-"""Beside a model's figure: significantly better, worse than the candidate's."""
+"""Marks of a figure that is significantly better or worse than the candidate's."""
 
 
 def board(
@@ -76,26 +89,24 @@ def board(
     measures: Sequence[Measure],
     languages: int,
     mark: str = "**{}**",
-    escape: Callable[[str], str] = plain,
 ) -> list[list[str]]:
-    """A row for each model, a column for each measure, the best put into `mark`.
+    """A row for each model and a column for each metric.
 
     Args:
         models: the candidate first.
-        tests: of each other model, the candidate's contrasts with it.
+        tests: for each other model, the candidate's contrasts with it.
         measures: the columns.
-        languages: of the benchmark, for what is even.
-        mark: around the best.
-        escape: makes titles plain.
+        languages: how many languages the benchmark has, which decides what an even share is.
+        mark: a format for the best figures.
     """
-    rows = [[escape(title)] for title, _ in models]
+    rows = [[title] for title, _ in models]
     for measure in measures:
         leaders = best(measure, [{measure.key: f[measure.key].value} for _, f in models], languages)
         for position, (row, (_, figures)) in enumerate(zip(rows, models, strict=True)):
             text = measure.show(figures[measure.key].value)
             text = mark.format(text) if position in leaders else text
             sign = _sign(models, tests, position, measure, languages)
-            row.append(f"{text} {sign}" if sign else text)
+            row.append(Markdown(f"{text} {sign}" if sign else text))
     return rows
 
 
@@ -138,21 +149,21 @@ def _delta(measure: Measure, contrast: Contrast, mark: str = "**{}**") -> str:
     if contrast.p is None:
         return number
     text = f"{number} ({p_value(contrast.p)})"
-    return mark.format(text) if contrast.significant else text
+    return Markdown(mark.format(text) if contrast.significant else text)
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def p_value(p: float) -> Markdown:
+    return Markdown("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
 
 
-def by_language(benchmark: str, models: Sequence[Model], measures: Sequence[Measure]) -> list[str]:
-    """For each measure a table: the question's language by model."""
+def by_language(benchmark: str, models: Sequence[Model], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+    """A table for each metric (`title`, `header`, `rows`): the language of the query by model."""
+    header = ["language", *(model.title for model in models)]
     tables = []
     for measure in measures:
         parts = [model.detail(benchmark)[measure.setting][measure.name] for model in models]
-        rows = [[plain(lang), *(measure.show(part[lang]) for part in parts)] for lang in parts[0]]
-        tables.append(f"{measure.title} by the question's language:")
-        tables.append(table(["language", *(plain(model.title) for model in models)], rows))
+        rows = [[lang, *(measure.show(part[lang]) for part in parts)] for lang in parts[0]]
+        tables.append({"title": measure.title, "header": header, "rows": rows})
     return tables
 
 
@@ -168,7 +179,7 @@ def plain_table(
 ) -> str:
     """The comparison for a terminal, a line for each model."""
     header = [benchmark, *(_stacked(measure.title) for measure in measures)]
-    rows = board(models, tests, measures, languages, "{}*", str)
+    rows = board(models, tests, measures, languages, "{}*")
     align = ["left", *["right"] * len(measures)]
     return tabulate(rows, header, disable_numparse=True, colalign=align)
 
