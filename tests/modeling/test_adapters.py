@@ -260,3 +260,23 @@ def test_interpolated_weights_lie_between_start_and_end(tiny, rank):
     assert any(not torch.equal(start[name], end[name]) for name in start)
     adapters.interpolate(tiny, start, 1.0)
     assert all(torch.equal(moved[name], start[name]) for name in start)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_within_the_block_an_encoder_is_what_interpolating_makes_of_it(tiny, rank):
+    adapters.freeze(tiny, embeddings=True, layers=1)
+    start = {name: weight.detach().clone() for name, weight in adapters.trainable_weights(tiny).items()}
+    if rank:
+        adapters.add_lora(tiny, rank=rank, seed=1)
+    fit(tiny, steps=5)
+    trained = {name: weight.detach().clone() for name, weight in tiny.model.named_parameters()}
+    plain = vectors(tiny).detach()
+    with pytest.raises(KeyError), adapters.interpolated(tiny, start, 0.4):
+        inside = vectors(tiny).detach()
+        raise KeyError
+    assert all(torch.equal(weight, trained[name]) for name, weight in tiny.model.named_parameters())
+    assert torch.equal(vectors(tiny), plain)
+    assert (inside - plain).abs().max() > 1e-3
+    adapters.merge_lora(tiny)
+    adapters.interpolate(tiny, start, 0.4)
+    torch.testing.assert_close(vectors(tiny), inside, atol=1e-5, rtol=1e-4)

@@ -40,6 +40,17 @@ def test_the_best_weights_stand_beside_the_last_two_and_all_can_be_cleared(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_broken_checkpoint_does_not_count_among_the_two_that_are_kept(tmp_path):
+    trained, optimizer = world()
+    for number in (4, 8, 12):
+        kept(tmp_path).save(trained, optimizer, TrainingState([[0]] * number, []))
+    (tmp_path / "step-000000012.safetensors").write_bytes(b"broken")
+    assert len(kept(tmp_path).restore(trained, optimizer).curve) == 8
+    kept(tmp_path).save(trained, optimizer, TrainingState([[0]] * 10, []))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-000000008.safetensors", "step-000000010.safetensors"]
+
+
 def test_a_checkpoint_of_other_settings_is_refused_by_what_differs(tmp_path):
     trained, optimizer = world()
     kept(tmp_path).save(trained, optimizer, STATE)

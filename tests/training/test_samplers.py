@@ -298,6 +298,14 @@ def test_data_that_cannot_fill_a_batch_are_refused():
         plan(table(9, "abc"), "parallel", languages_per_id=3)
 
 
+def test_languages_without_enough_passages_for_a_batch_are_named():
+    index = table(9, "abc", per_passage=2, missing={(i, "b") for i in range(7)})
+    assert plan(index, "monolingual").left_out == {"b": 2}
+    assert plan(index, "hybrid").left_out == {"b": 2}
+    assert plan(index, "hybrid", mixing="example").left_out == {}
+    assert plan(index, "monolingual", batch_size=1).left_out == {}
+
+
 def test_wrong_weights_are_refused():
     index = table(9, "ab", missing={(i, "b") for i in range(7)})
     for weights, message in (

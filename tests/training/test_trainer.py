@@ -123,6 +123,18 @@ def test_what_a_step_tells_is_so(tiny_folder, data):
         assert 0.1 < step.memory_gib < 64
 
 
+def test_waiting_for_data_counts_in_the_rates(tiny_folder, data):
+    class Slow(Texts):
+        def texts(self, column, rows):
+            time.sleep(0.15)
+            return super().texts(column, rows)
+
+    index, texts = data
+    _, curve = fit(tiny_folder, (index, Slow(texts.pairs)), steps=4)
+    # Each step waits for two columns.
+    assert all(step.pairs_per_second < 8 / 0.25 for step in curve)
+
+
 def test_frozen_weights_stay_as_they_are(tiny_folder, data):
     before = weights(load(tiny_folder))
     learner, _ = fit(tiny_folder, data, steps=3, layers=1)

@@ -4,7 +4,8 @@ The order is `freeze`, `add_lora`, `checkpoint_activations`, `compile_layers`, a
 `interpolate`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -160,6 +161,36 @@ def interpolate(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> 
     with torch.no_grad():
         for name, before in start.items():
             weights[name].lerp_(before.to(weights[name].device), share)
+
+
+@contextmanager
+def interpolated(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
+    """Within the block, the encoder is what `merge_lora` and `interpolate` would make of it; afterwards it is as before.
+
+    Args:
+        encoder: its adapters have not been merged yet.
+        start: weights by name, as they were before training.
+        share: of the start.
+    """
+    if not share:
+        yield
+        return
+    weights = trainable_weights(encoder)
+    kept = {name: weights[name].detach().clone() for name in start if name in weights}
+    # Adapters are added to weights that did not change, so moving back means to add less of them.
+    scalings = [part.scaling for part in encoder.model.modules() if hasattr(part, "lora_A")]
+    before = [dict(scaling) for scaling in scalings]
+    try:
+        for scaling in scalings:
+            scaling.update({name: value * (1 - share) for name, value in scaling.items()})
+        interpolate(encoder, {name: start[name] for name in kept}, share)
+        yield
+    finally:
+        for scaling, values in zip(scalings, before, strict=True):
+            scaling.update(values)
+        with torch.no_grad():
+            for name, weight in kept.items():
+                weights[name].copy_(weight)
 
 
 def trainable_weights(encoder: Encoder) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Train one model, or take the encoder unchanged, and save it as a sentence-transformers folder."""
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from hexapla.training.collate import Lengths
 from hexapla.training.dataset import PairTable, open_table
 from hexapla.training.gradcache import MemoryLimits, Objective
 
+_log = logging.getLogger(__name__)
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
 _UNLOGGED = ("step", "kind")
 _FREE = ("forward_tokens", "kept_tokens", "gradient_checkpointing", "checkpoint_every")
@@ -67,7 +69,9 @@ def train(
     with tracking.run(
         model.name, resume=kept.recall_run(), system_metrics=trains, silent=not main
     ) as tracked:
-        tracked.parameters(card)
+        # MLflow refuses another value of a parameter, and takes one of a tag.
+        tracked.parameters({name: value for name, value in card.items() if name not in _FREE})
+        tracked.tags({f"train.{name}": str(card[name]) for name in _FREE})
         kept.remember_run(tracked.id)
         steps: list[trainer.Step] = []
         trained = 0
@@ -77,7 +81,7 @@ def train(
             held_out = (
                 early_stopping.build_benchmark(index, split.held_out, table.texts) if train.holdout else None
             )
-            steps = _fit(learner, table, plan, train, kept, held_out, tracked)
+            steps = _fit(learner, table, plan, train, kept, held_out, start, tracked)
             adapters.merge_lora(learner)
             adapters.interpolate(learner, start, train.interpolate)
         means = _language_means(learner, table, train, seed)
@@ -103,7 +107,7 @@ def _index(table: PairTable) -> samplers.PairIndex:
 
 
 def _plan(index: samplers.PairIndex, chosen: ModelSettings) -> samplers.BatchPlan:
-    return samplers.BatchPlan(
+    plan = samplers.BatchPlan(
         index,
         sampler=chosen.sampler,
         batch_size=chosen.train.batch_size,
@@ -114,6 +118,15 @@ def _plan(index: samplers.PairIndex, chosen: ModelSettings) -> samplers.BatchPla
         weights=chosen.train.languages,
         exponent=chosen.train.size_exponent,
     )
+    for language, count in plan.left_out.items() if distributed.is_main() else ():
+        _log.warning(
+            "train: '%s' has %d different passages, too few for a monolingual batch of %d, and is left out of them; "
+            "lower train.batch_size, or add data",
+            language,
+            count,
+            chosen.train.batch_size,
+        )
+    return plan
 
 
 def _choose(
@@ -185,17 +198,22 @@ def _step_settings(
 
 
 def _validation(
-    learner: encoders.Encoder, held_out: ParallelBenchmark, train: Train, precision: embed.Precision
+    learner: encoders.Encoder,
+    held_out: ParallelBenchmark,
+    train: Train,
+    precision: embed.Precision,
+    start: Mapping[str, Tensor],
 ) -> trainer.Validation:
-    """Early stopping on the held-out ids, which are encoded as in training."""
+    """Early stopping on the held-out ids, which are encoded as in training, by the weights that would be saved."""
     queries = [query.text for query in held_out.queries]
     passages = [passage.text for passage in held_out.passages]
 
     def score() -> float:
-        sides = (
-            embed.encode(learner, queries, "query", train.question_tokens, precision=precision),
-            embed.encode(learner, passages, "passage", train.passage_tokens, precision=precision),
-        )
+        with adapters.interpolated(learner, start, train.interpolate):
+            sides = (
+                embed.encode(learner, queries, "query", train.question_tokens, precision=precision),
+                embed.encode(learner, passages, "passage", train.passage_tokens, precision=precision),
+            )
         if train.stop_by == "map":
             return early_stopping.multilingual_map(held_out, *sides)
         return -early_stopping.multilingual_loss(held_out, *sides, train.temperature)
@@ -210,6 +228,7 @@ def _fit(
     train: Train,
     checkpoints: Checkpoints,
     held_out: ParallelBenchmark | None,
+    start: Mapping[str, Tensor],
     tracked: tracking.Run,
 ) -> list[trainer.Step]:
     # A training that was killed may have logged more steps than its last checkpoint knows.
@@ -233,7 +252,7 @@ def _fit(
         plan,
         _step_settings(learner, train, precision),
         checkpoints=checkpoints,
-        validation=held_out and _validation(learner, held_out, train, precision),
+        validation=held_out and _validation(learner, held_out, train, precision, start),
         on_step=log_step,
         on_score=log_score,
         on_checkpoint=tracked.flush,
@@ -279,5 +298,6 @@ def _summarize(
         "first_loss": round(steps[0].loss, 4) if steps else None,
         "last_loss": round(steps[-1].loss, 4) if steps else None,
         "batches": dict(sorted(Counter(step.kind for step in steps).items())),
+        "left_out_languages": dict(plan.left_out) if plan else {},
         "model_sha256": hashing.sha256(model),
     }

@@ -63,9 +63,13 @@ class Checkpoints:
             for key in _MOMENTS:
                 if key in optimizer.state[weight]:
                     tensors[f"{key}.{name}"] = gather_whole(optimizer.state[weight][key])
-        self._write(self.folder / f"step-{len(state.curve):09d}.safetensors", tensors, state)
-        for old in self._list_newest_first()[_KEPT:] if distributed.is_main() else []:
-            old.unlink()
+        path = self.folder / f"step-{len(state.curve):09d}.safetensors"
+        self._write(path, tensors, state)
+        if distributed.is_main():
+            # `restore` found the later ones broken, so they must not count among those that are kept.
+            usable = [file for file in self._list_newest_first() if file.name <= path.name][:_KEPT]
+            for file in set(self._list_newest_first()) - set(usable):
+                file.unlink()
 
     def restore(self, trained: Mapping[str, Tensor], optimizer: Any) -> TrainingState:
         """Load the newest checkpoint that is intact; return its state, or an empty one without a checkpoint.

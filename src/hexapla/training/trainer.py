@@ -43,6 +43,7 @@ class Step(NamedTuple):
     learning_rate: float
     gradient_norm: float
     pairs_per_second: float
+    """Waiting for data included; validations and checkpoints are not."""
     tokens_per_second: float
     """Without padding."""
     padding: float
@@ -119,11 +120,12 @@ def train(
     todo = range(len(curve), steps)
     ranks = run.accelerator.process_index, run.accelerator.num_processes
     hidden = not run.accelerator.is_main_process
+    began = time.perf_counter()
     with tqdm(desc="train", total=steps, initial=len(curve), disable=hidden) as bar:
         for inputs in prefetch(partial(collate, encoder, table, plan, settings.lengths, *ranks), todo):
             if validation and early_stopping.should_stop(scores, validation.patience):
                 break
-            curve.append(_do_step(run, settings, inputs, (plan.seed, len(curve))))
+            curve.append(_do_step(run, settings, inputs, (plan.seed, len(curve)), began))
             on_step(curve[-1])
             bar.set_postfix_str(f"loss {curve[-1].loss:.3f}, {inputs.kind}", refresh=False)
             bar.update()
@@ -140,6 +142,7 @@ def train(
             if better or checkpoints.is_due(len(curve), steps):
                 on_checkpoint()
                 checkpoints.save(run.trained, run.optimizer, state)
+            began = time.perf_counter()  # Waiting for the next inputs is part of the next step.
     if scores:
         checkpoints.load_best(run.trained)
     if run.whole is not None:
@@ -187,8 +190,10 @@ def _start(encoder: Encoder, plan: BatchPlan, settings: StepSettings, validation
     return _Run(accelerator, encoder, model, optimizer, trained, extra_features, whole)
 
 
-def _do_step(run: _Run, settings: StepSettings, inputs: StepInputs, seed: tuple[int, int]) -> Step:
-    began, step, device = time.perf_counter(), seed[1], run.accelerator.device
+def _do_step(
+    run: _Run, settings: StepSettings, inputs: StepInputs, seed: tuple[int, int], began: float
+) -> Step:
+    step, device = seed[1], run.accelerator.device
     for group in run.optimizer.param_groups:
         group["lr"] = settings.schedule.at(step)
     with _explain_out_of_memory(step, settings.limits):
