@@ -5,7 +5,7 @@
 
 Trains the default encoder on the pairs of a corpus of help pages and the shipped sample (as two sources,
 `help` and `sample`), with the settings of params.yaml but for those that are set here, and judges it on
-XQuAD-R, as it is and centred. Model, summary and results lie in build/method/NAME; a run that was killed
+XQuAD-R, as it is and centered. Model, summary and results lie in build/method/NAME; a run that was killed
 goes on when the same command is given again.
 """
 
@@ -102,7 +102,7 @@ def main() -> None:
     sys.stdout.flush()
     run(
         "hexapla", "evaluate", str(out / given.name), "--benchmark", str(given.benchmark),
-        "--centring", "none", "language", "--out", str(out),
+        "--centering", "none", "language", "--out", str(out),
     )  # fmt: skip
 
 

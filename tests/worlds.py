@@ -38,10 +38,10 @@ def _groups(measure):
     return ["all"] if measure.name == "map20" else LANGUAGES
 
 
-def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", centred=None, **figures):
+def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", centered=None, **figures):
     """A result whose headline figures are these, 0.5 where none is given."""
     outcomes = {}
-    for how, given in (("none", figures), ("language", centred or figures)):
+    for how, given in (("none", figures), ("language", centered or figures)):
         found = outcomes.setdefault(how, {})
         for key, measure in MEASURES.items():
             if measure not in JUDGED:
@@ -58,7 +58,7 @@ def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", centre
     }
     sizes = {"format": "lareqa", "languages": list(LANGUAGES), "questions": 60, "candidates": 90}
     card = {"name": name, "training": {"sampler": sampler, "alpha": alpha, "seed": seed}}
-    return Result(card, scores, {benchmark: {**sizes, "centring": detail}}, {benchmark: outcomes})
+    return Result(card, scores, {benchmark: {**sizes, "centering": detail}}, {benchmark: outcomes})
 
 
 def model(name, *, sampler="", alpha=None, seeds=(7,), **figures):

@@ -46,8 +46,8 @@ def test_sections_come_from_the_file_and_the_rest_are_options(hexapla, calls):
         (["stage", "report", "--params", "gone.yaml", "--out", "x"],
          "hexapla stage report: gone.yaml: not found; run from"),
         (
-            ["compare", "a", "--centring", "x"],
-            "hexapla compare: Invalid value for '--centring': 'x' is not one of 'none'",
+            ["compare", "a", "--centering", "x"],
+            "hexapla compare: Invalid value for '--centering': 'x' is not one of 'none'",
         ),
         (["stage", "trian"], "hexapla stage: No such command 'trian'. Did you mean 'train'?"),
         (["compar"], "hexapla: No such command 'compar'. Did you mean 'compare'?"),
@@ -93,7 +93,7 @@ def test_expected_errors_are_one_line_and_with_debug_a_traceback(hexapla, monkey
 
 def test_debug_shows_where_an_option_was_refused(hexapla, monkeypatch):
     monkeypatch.setenv("HEXAPLA_DEBUG", "1")
-    status, _, shown = hexapla("compare", "--centring", "wrong", "a")
+    status, _, shown = hexapla("compare", "--centering", "wrong", "a")
     assert status == 2
     assert shown.startswith("Traceback ")
 
@@ -160,7 +160,7 @@ def test_the_version(hexapla):
     [
         ("hexapla ev", {"evaluate"}),
         ("hexapla stage tr", {"train", "translate"}),
-        ("hexapla compare a --centring lang", {"language"}),
+        ("hexapla compare a --centering lang", {"language"}),
     ],
 )
 def test_a_shell_completes_commands_and_values(words, found):
@@ -188,12 +188,12 @@ def test_a_closed_pipe_ends_quietly():
 def test_lists_are_written_in_one_go_or_one_by_one(hexapla, monkeypatch):
     seen = []
 
-    def take(dirs: list[Path], *, centring: str = "none") -> None:
-        seen.append((dirs, centring))
+    def take(dirs: list[Path], *, centering: str = "none") -> None:
+        seen.append((dirs, centering))
 
     monkeypatch.setattr(compare, "compare", take)
-    assert hexapla("compare", "a", "b", "--centring", "language")[0] == 0
-    assert hexapla("compare", "--centring", "language", "a", "b")[0] == 0
+    assert hexapla("compare", "a", "b", "--centering", "language")[0] == 0
+    assert hexapla("compare", "--centering", "language", "a", "b")[0] == 0
     assert seen == [([Path("a"), Path("b")], "language")] * 2
     (command,) = [app.load("evaluate")]
     for argv in (["--benchmark", "a", "b"], ["--benchmark", "a", "--benchmark", "b"]):

@@ -16,7 +16,7 @@ def test_figures_intervals_differences_and_the_method(hexapla, tmp_path):
     assert re.search(r"^mAP multi +0\.\d+ \[0\.\d+, 0\.\d+\]", out, re.MULTILINE)
     assert re.search(r"^mAP multi +\+0\.\d+ \(p [=<] 0\.\d+\) †$", out, re.MULTILINE)
     assert "Holm-corrected" in out
-    assert "sample, centred: language" in hexapla("compare", good, bad, "--centring", "language")[1]
+    assert "sample, centered: language" in hexapla("compare", good, bad, "--centering", "language")[1]
 
 
 def test_a_control_stands_beside_the_model_that_was_trained(hexapla, tmp_path):
@@ -24,9 +24,9 @@ def test_a_control_stands_beside_the_model_that_was_trained(hexapla, tmp_path):
     plain = hexapla("compare", good, bad)[1]
     status, out, _ = hexapla("compare", good, bad, "--control", "language")
     assert status == 0
-    assert len(re.findall(r"^bad, centred: language ", out, re.MULTILINE)) == 1
+    assert len(re.findall(r"^bad, centered: language ", out, re.MULTILINE)) == 1
     assert len(re.findall(r"^bad ", out, re.MULTILINE)) == len(re.findall(r"^bad ", plain, re.MULTILINE))
-    assert "with centring 'none' and 'trained'" in hexapla("compare", good, bad, "--control", "trained")[2]
+    assert "with centering 'none' and 'trained'" in hexapla("compare", good, bad, "--control", "trained")[2]
 
 
 def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
@@ -39,8 +39,8 @@ def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
 
 
 def test_what_was_not_judged_alike_is_said_first(hexapla, tmp_path):
-    one, two = (written(tmp_path / str(n), str(n), n, evaluation={"question_tokens": n}) for n in (32, 96))
-    assert hexapla("compare", one, two)[1].startswith("Not judged alike, question_tokens: 32 32; 96 96\n")
+    one, two = (written(tmp_path / str(n), str(n), n, evaluation={"query_tokens": n}) for n in (32, 96))
+    assert hexapla("compare", one, two)[1].startswith("Not judged alike, query_tokens: 32 32; 96 96\n")
 
 
 def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):
@@ -57,8 +57,8 @@ def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):
         (["compare"], "hexapla compare: Missing argument 'DIR'"),
         (["compare", "{a}"], "hexapla compare: wants the folders of at least two different models"),
         (
-            ["compare", "{a}", "{b}", "--centring", "trained"],
-            "hexapla compare: no benchmark that all have with centring 'trained' (a: sample (none, language)",
+            ["compare", "{a}", "{b}", "--centering", "trained"],
+            "hexapla compare: no benchmark that all have with centering 'trained' (a: sample (none, language)",
         ),
     ],
 )

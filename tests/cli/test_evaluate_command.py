@@ -35,7 +35,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
     hexapla, tiny_folder, held_out, tmp_path, tracking_store
 ):
     status, out, err = hexapla(
-        "evaluate", tiny_folder, "--benchmark", held_out, "--centring", "none", "language",
+        "evaluate", tiny_folder, "--benchmark", held_out, "--centering", "none", "language",
         "--precision", "fp32", "--out", "made",
     )  # fmt: skip
     assert status == 0, err
@@ -43,7 +43,7 @@ def test_tables_are_printed_and_the_folder_is_the_stages(
     assert re.search(r"^de +0\.\d{3}", out, re.MULTILINE)
     stage(
         (FolderBenchmark(name="held-out", path="unused"),),
-        Evaluate(centring=("none", "language")),
+        Evaluate(centering=("none", "language")),
         model=tiny_folder, data=held_out.parent, out=tmp_path / "staged",
     )  # fmt: skip
     made, staged = (tmp_path / name for name in ("made", "staged"))
@@ -86,10 +86,10 @@ def test_context_and_prompts_change_the_figures(hexapla, tiny_folder, held_out):
         (["{m}", "--benchmark", "{b}", "{b}"], "two are called 'held-out'"),
         (["{m}"], "Missing option '--benchmark'"),
         (
-            ["{m}", "--benchmark", "{b}", "--question-tokens", "2"],
-            "'--question-tokens': Input should be greater than or equal to 4",
+            ["{m}", "--benchmark", "{b}", "--query-tokens", "2"],
+            "'--query-tokens': Input should be greater than or equal to 4",
         ),
-        (["{m}", "--benchmark", "{b}", "--centring", "trained"], "centring.safetensors: not found"),
+        (["{m}", "--benchmark", "{b}", "--centering", "trained"], "centering.safetensors: not found"),
         (["{m}", "--benchmark", "{b}", "--device", "abacus"], "device 'abacus': not on this machine"),
         (["{m}", "--benchmark", "{b}", "--out", "{b}/de.json"], "de.json is no folder"),
         (["{b}", "--benchmark", "{b}"], "holds no safetensors"),

@@ -79,11 +79,11 @@ def test_seeds_are_those_whose_cards_differ_in_the_seed_alone(tmp_path):
 
 def test_models_that_were_trained_with_other_lengths_are_no_seeds_of_one(tmp_path):
     """Evaluation has settings of the same names, which must not hide those of training."""
-    alike = {"question_tokens": 64, "precision": "fp32"}
+    alike = {"query_tokens": 64, "precision": "fp32"}
     cards = {
-        "short": {"question_tokens": 32, "precision": "bf16", "seed": 1},
-        "long": {"question_tokens": 48, "precision": "fp32", "seed": 2},
-        "short-3": {"question_tokens": 32, "precision": "bf16", "seed": 3},
+        "short": {"query_tokens": 32, "precision": "bf16", "seed": 1},
+        "long": {"query_tokens": 48, "precision": "fp32", "seed": 2},
+        "short-3": {"query_tokens": 32, "precision": "bf16", "seed": 3},
     }
     read = {
         name: results.read(written(tmp_path / name, name, evaluation=alike, **card))

@@ -80,24 +80,24 @@ def fake(monkeypatch):
     return Fake()
 
 
-def settings(*centrings):
-    return evaluate.Settings(16, 32, "auto", centrings)
+def settings(*centerings):
+    return evaluate.Settings(16, 32, "auto", centerings)
 
 
-def test_a_parallel_benchmark_is_encoded_once_for_all_centrings(fake, tmp_path):
+def test_a_parallel_benchmark_is_encoded_once_for_all_centerings(fake, tmp_path):
     task = evaluate.task("words", lareqa(tmp_path / "b"))
     found = evaluate.judge(fake, [task], settings("none", "language"), folder=None, name="m")
     assert fake.asked == [("query", 16, 18), ("passage", 32, 18)]
     prompts = {"query": "", "passage": "text: "}
     assert found.settings == {
-        "question_tokens": 16, "passage_tokens": 32, "precision": "fp32", "prompts": prompts
+        "query_tokens": 16, "passage_tokens": 32, "precision": "fp32", "prompts": prompts
     }  # fmt: skip
     result = results.made({}, found.judged)
-    plain, centred = (result.scores["words"][how] for how in ("none", "language"))
-    assert plain["map_mono"] == centred["map_mono"] == 1
-    assert plain["own_language_top10"] > centred["own_language_top10"]
-    assert centred["map_multi"] == 1 > plain["map_multi"], "the language was all that was in the way"
-    assert centred["rank_distance"] == 2
+    plain, centered = (result.scores["words"][how] for how in ("none", "language"))
+    assert plain["map_mono"] == centered["map_mono"] == 1
+    assert plain["own_language_top10"] > centered["own_language_top10"]
+    assert centered["map_multi"] == 1 > plain["map_multi"], "the language was all that was in the way"
+    assert centered["rank_distance"] == 2
 
 
 def test_means_of_the_training_data_are_taken_from_the_model(fake, tmp_path):
@@ -110,14 +110,14 @@ def test_means_of_the_training_data_are_taken_from_the_model(fake, tmp_path):
     assert scores["trained"]["map_multi"] > scores["none"]["map_multi"]
 
 
-def test_a_language_that_training_lacked_is_not_centred_by_its_means(fake, tmp_path, caplog):
+def test_a_language_that_training_lacked_is_not_centered_by_its_means(fake, tmp_path, caplog):
     means = {"de": np.zeros(64, np.float32)}
     centering.save(tmp_path, means, means)
     task = evaluate.task("words", lareqa(tmp_path / "b"))
     found = evaluate.judge(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
     assert list(found.judged["words"].ranks) == ["none"]
     assert "words: the model stores no mean for en, zh" in caplog.text
-    with pytest.raises(UserError, match="the model stores no mean for en, zh; take another centring"):
+    with pytest.raises(UserError, match="the model stores no mean for en, zh; take another centering"):
         evaluate.judge(fake, [task], settings("trained"), folder=tmp_path, name="m")
     with pytest.raises(UserError, match="wants a model that `hexapla` trained"):
         evaluate.judge(fake, [task], settings("trained"), folder=None, name="m")

@@ -40,7 +40,7 @@ def test_what_is_read_is_what_was_written(tmp_path):
         assert results.headline(again) == read.scores[name][how]
     assert set(read.scores["miracl"]["none"]) == {"ndcg10", "r100"}
     assert "ndcg10" not in read.scores["sample"]["none"]
-    assert read.benchmarks["sample"]["centring"]["none"]["matrices"]["r1"][0][0] == pytest.approx(
+    assert read.benchmarks["sample"]["centering"]["none"]["matrices"]["r1"][0][0] == pytest.approx(
         (made.single[:12, 0] == 1).mean(), abs=1e-6
     )
 

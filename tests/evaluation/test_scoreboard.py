@@ -63,7 +63,7 @@ def test_the_gate_names_what_falls_short():
     ("accepted", "words"),
     [
         ({"nope": {"none": {"map_multi": {}}}}, "benchmark 'nope'"),
-        ({"sample": {"language": {"map_multi": {}}}}, "centring 'language' was not judged; there are: none"),
+        ({"sample": {"language": {"map_multi": {}}}}, "centering 'language' was not judged; there are: none"),
         ({"sample": {"map_multi": 0.5}}, "wants a mapping of measures"),
         ({"sample": {"none": {"map": {"accepted": 1, "tolerance": 0}}}}, "'map' is not one of"),
         ({"sample": {"none": {"map_multi": 0.5}}}, "numbers `accepted`, `tolerance`"),

@@ -22,9 +22,9 @@ def test_means_are_of_each_language_and_results_are_unit_vectors(seed, langs):
     for lang in set(langs):
         rows = [i for i, each in enumerate(langs) if each == lang]
         np.testing.assert_allclose(means[lang], given_vectors[rows].mean(axis=0), atol=1e-6)
-    centred = centering.centre(given_vectors, langs, means)
-    assert centred.dtype == np.float32
-    lengths = np.linalg.norm(centred, axis=1)
+    centered = centering.center(given_vectors, langs, means)
+    assert centered.dtype == np.float32
+    lengths = np.linalg.norm(centered, axis=1)
     alone = np.array([langs.count(lang) == 1 for lang in langs])
     np.testing.assert_allclose(lengths[~alone], 1, atol=1e-5)
     assert (lengths[alone] == 0).all(), "a text that is its language's mean has no direction left"
@@ -34,7 +34,7 @@ def test_the_language_is_gone():
     rng = np.random.default_rng(0)
     langs = ["de", "zh"] * 200
     before = vectors(rng, langs)
-    after = centering.centre(before, langs, centering.fit(before, langs))
+    after = centering.center(before, langs, centering.fit(before, langs))
 
     def gap(each):
         return np.linalg.norm(each[::2].mean(axis=0) - each[1::2].mean(axis=0))
@@ -56,9 +56,9 @@ def test_stored_means_come_back_by_side(tmp_path):
 
 def test_missing_means_are_named(tmp_path):
     with pytest.raises(UserError, match="no mean for language 'sw' \\(there are: de, en\\)"):
-        centering.centre(np.ones((1, 2)), ["sw"], {"en": np.ones(2), "de": np.ones(2)})
+        centering.center(np.ones((1, 2)), ["sw"], {"en": np.ones(2), "de": np.ones(2)})
     with pytest.raises(
-        UserError, match=r"centring\.safetensors: not found; only models that `hexapla` trained"
+        UserError, match=r"centering\.safetensors: not found; only models that `hexapla` trained"
     ):
         centering.load(tmp_path)
     (tmp_path / centering.FILE).write_bytes(b"nonsense")

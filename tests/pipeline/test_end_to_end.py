@@ -22,8 +22,8 @@ def settings():
     tree["translate"] |= {"engine": "apertium", "languages": ["es"]}
     tree["benchmarks"] = [{"name": "sample", "path": str(SAMPLE / "benchmark"), "languages": ["en", "es"]}]
     tree["train"] |= {"steps": 3, "warmup_steps": 1, "batch_size": 8, "freeze_layers": 11}
-    tree["train"] |= {"precision": "fp32", "centring_texts": 4}
-    tree["evaluate"] |= {"centring": ["none"], "precision": "auto"}
+    tree["train"] |= {"precision": "fp32", "centering_texts": 4}
+    tree["evaluate"] |= {"centering": ["none"], "precision": "auto"}
     return tree
 
 

@@ -27,7 +27,7 @@ def stage(tiny_folder, sample_pairs, tmp_path, tracking_store):
         tree = yaml.safe_load((ROOT / "params.yaml").read_text()) | (top or {})
         tree["encoders"]["e5-small"]["model"] = str(tiny_folder)
         tree["train"] |= {"steps": 6, "batch_size": 8, "checkpoint_every": 2, "freeze_layers": 1}
-        tree["train"] |= {"precision": "fp32", "learning_rate": 1e-3, "centring_texts": 4} | settings
+        tree["train"] |= {"precision": "fp32", "learning_rate": 1e-3, "centering_texts": 4} | settings
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
         train(
             config.load(tmp_path / "params.yaml"), pairs=pairs, model=tmp_path / "model", curve=tmp_path / "c.csv",
@@ -80,5 +80,5 @@ def test_early_stopping_scores_the_weights_that_are_saved(stage, sample_pairs, t
     benchmark, queries = scored[-1]
     saved = encoder.load(str(tmp_path / "model"), prompts={}, device="cpu")
     texts = [query.text for query in benchmark.queries]
-    again = embed.encode(saved, texts, "query", config.Train().question_tokens)
+    again = embed.encode(saved, texts, "query", config.Train().query_tokens)
     np.testing.assert_allclose(again, queries, atol=1e-5)

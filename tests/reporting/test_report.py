@@ -17,8 +17,10 @@ MODELS = [
 
 
 CENTERED = [
-    model("candidate", map_multi=0.75, rank_distance=20.0, centred={"map_multi": 0.7, "rank_distance": 20.0}),
-    model("untuned", map_multi=0.40, rank_distance=90.0, centred={"map_multi": 0.78, "rank_distance": 20.0}),
+    model(
+        "candidate", map_multi=0.75, rank_distance=20.0, centered={"map_multi": 0.7, "rank_distance": 20.0}
+    ),
+    model("untuned", map_multi=0.40, rank_distance=90.0, centered={"map_multi": 0.78, "rank_distance": 20.0}),
     model("crosslingual", map_multi=0.80, rank_distance=20.0),
 ]
 
@@ -221,7 +223,7 @@ def test_the_report_says_plainly_when_training_does_not_beat_centering():
     assert "In Rank distance the trained candidate (20.0) is **not significantly different from**" in text
     rows = re.findall(r"^\| (\w+).*?\| (as it is|centered by the pool's means) ", text, re.MULTILINE)
     assert len(rows) == 6
-    better = [CENTERED[0], model("untuned", map_multi=0.4, centred={"map_multi": 0.5})]
+    better = [CENTERED[0], model("untuned", map_multi=0.4, centered={"map_multi": 0.5})]
     assert "(0.750) is better than the untuned encoder" in section(
         "The control without training", report(better)
     )
@@ -251,7 +253,7 @@ def test_a_judged_benchmark_has_its_own_measures_and_no_pictures():
         benchmarks={
             "miracl": {
                 "format": "miracl", "languages": ["sw", "yo"], "questions": 2, "candidates": 500,
-                "centring": {"none": {"judged": {n: o.by_group() for n, o in found["judged"].items()}}},
+                "centering": {"none": {"judged": {n: o.by_group() for n, o in found["judged"].items()}}},
             }
         },
         outcomes={"miracl": {"none": found}},

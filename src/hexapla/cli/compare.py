@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hexapla.config import Centring
+from hexapla.config import Centering
 from hexapla.evaluation import comparison, results
 from hexapla.evaluation.scoreboard import SHORT, held
 from hexapla.reporting import result_tables
@@ -30,9 +30,9 @@ def compare(
         ),
     ],
     *,
-    centring: Annotated[Centring, typer.Option(help="Compare the results under this centering.")] = "none",
+    centering: Annotated[Centering, typer.Option(help="Compare the results under this centering.")] = "none",
     control: Annotated[
-        Centring | None,
+        Centering | None,
         typer.Option(
             help="Also show each model but the first under this centering: "
             "is training better than a remedy that needs none?"
@@ -49,17 +49,17 @@ def compare(
     shared = [
         name
         for name in models[0].results[0].benchmarks
-        if all(centring in _find_centrings(model, name) for model in models)
-        and (not control or all(control in _find_centrings(model, name) for model in models[1:]))
+        if all(centering in _find_centerings(model, name) for model in models)
+        and (not control or all(control in _find_centerings(model, name) for model in models[1:]))
     ]
     if not shared:
         known = "; ".join(f"{model.name}: {_describe_benchmarks(model)}" for model in models)
-        wanted = f"'{centring}'" if control in (None, centring) else f"'{centring}' and '{control}'"
-        raise UserError(f"no benchmark that all have with centring {wanted} ({known})")
+        wanted = f"'{centering}'" if control in (None, centering) else f"'{centering}' and '{control}'"
+        raise UserError(f"no benchmark that all have with centering {wanted} ({known})")
     for line in _list_differences(models):
         print(line)
     for benchmark in shared:
-        _print_benchmark(benchmark, models, centring, control)
+        _print_benchmark(benchmark, models, centering, control)
     print(_NOTE)
 
 
@@ -89,7 +89,7 @@ def _name_models(read: dict[str, results.Result]) -> dict[str, str]:
 def _list_differences(models: list[Model]) -> list[str]:
     """List the settings of evaluation in which the models differ; a reader of the figures has to know them."""
     lines = []
-    for key in ("question_tokens", "passage_tokens", "precision", "prompts"):
+    for key in ("query_tokens", "passage_tokens", "precision", "prompts"):
         values = [model.results[0].evaluation.get(key) for model in models]
         if any(value != values[0] for value in values):
             each = "; ".join(f"{model.title} {v}" for model, v in zip(models, values, strict=True))
@@ -97,26 +97,26 @@ def _list_differences(models: list[Model]) -> list[str]:
     return lines
 
 
-def _find_centrings(model: Model, benchmark: str) -> set[str]:
+def _find_centerings(model: Model, benchmark: str) -> set[str]:
     """Find the centerings under which every seed was evaluated."""
-    kinds = [set(result.benchmarks.get(benchmark, {}).get("centring", ())) for result in model.results]
+    kinds = [set(result.benchmarks.get(benchmark, {}).get("centering", ())) for result in model.results]
     return set.intersection(*kinds)
 
 
 def _describe_benchmarks(model: Model) -> str:
-    kinds = [f"{name} ({', '.join(d['centring'])})" for name, d in model.results[0].benchmarks.items()]
+    kinds = [f"{name} ({', '.join(d['centering'])})" for name, d in model.results[0].benchmarks.items()]
     return ", ".join(kinds)
 
 
-def _print_benchmark(benchmark: str, models: list[Model], centring: str, control: str | None) -> None:
-    judged = [model.judged(centring) for model in models]
+def _print_benchmark(benchmark: str, models: list[Model], centering: str, control: str | None) -> None:
+    judged = [model.judged(centering) for model in models]
     for model in models[1:] if control else ():
         other = model.judged(str(control))
-        judged.append(other._replace(name=f"{other.name}, centred: {control}"))
+        judged.append(other._replace(name=f"{other.name}, centered: {control}"))
     measures, board, tests = comparison.compared(benchmark, judged)
     languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
-    short = held(SHORT, models[0].results[0].scores[benchmark][centring])
-    title = benchmark if centring == "none" else f"{benchmark}, centred: {centring}"
+    short = held(SHORT, models[0].results[0].scores[benchmark][centering])
+    title = benchmark if centering == "none" else f"{benchmark}, centered: {centering}"
     print(result_tables.plain_table(title, board, tests, short, languages), end="\n\n")
     print(result_tables.plain_intervals(board, measures), end="\n\n")
     others = [f"{board[0][0]}\nminus {name}" for name, _ in board[1:]]

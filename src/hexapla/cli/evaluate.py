@@ -8,7 +8,7 @@ import typer
 
 from hexapla import config
 from hexapla.benchmarks import registry
-from hexapla.config import Benchmark, Centring, Precision
+from hexapla.config import Benchmark, Centering, Precision
 from hexapla.evaluation import comparison, results
 from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation.results import Result
@@ -21,14 +21,14 @@ from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)
 _PARAMS = Path("params.yaml")
-_CENTRINGS: tuple[Centring, ...] = get_args(Centring)
+_CENTERINGS: tuple[Centering, ...] = get_args(Centering)
 
 
-def _check_centrings(given: list[str] | None) -> list[str] | None:
+def _check_centerings(given: list[str] | None) -> list[str] | None:
     # Typer checks a Literal by itself, but knows no list of one.
     for name in given or ():
-        if name not in _CENTRINGS:
-            raise typer.BadParameter(f"'{name}' is not one of {', '.join(_CENTRINGS)}")
+        if name not in _CENTERINGS:
+            raise typer.BadParameter(f"'{name}' is not one of {', '.join(_CENTERINGS)}")
     return given
 
 
@@ -43,12 +43,12 @@ def evaluate(
             "one or several.",
         ),
     ],
-    centring: Annotated[
+    centering: Annotated[
         list[str] | None,
         typer.Option(
-            metavar=f"<{'|'.join(_CENTRINGS)}>",
-            callback=_check_centrings,
-            autocompletion=lambda: _CENTRINGS,
+            metavar=f"<{'|'.join(_CENTERINGS)}>",
+            callback=_check_centerings,
+            autocompletion=lambda: _CENTERINGS,
             help="Evaluate the embeddings as they are or centered; one or several.  [default: none]",
         ),
     ] = None,
@@ -56,7 +56,7 @@ def evaluate(
         Literal["sentence", "sentence_in_context"] | None,
         typer.Option(help="What a passage is; without it, as the benchmark says."),
     ] = None,
-    question_tokens: Annotated[int, typer.Option(min=4, help="Longer queries are cut.")] = 96,
+    query_tokens: Annotated[int, typer.Option(min=4, help="Longer queries are cut.")] = 96,
     passage_tokens: Annotated[int, typer.Option(min=4, help="Longer passages are cut.")] = 256,
     query_prompt: Annotated[
         str | None, typer.Option(help="Put before every query in place of the model's own prompt.")
@@ -91,8 +91,8 @@ def evaluate(
     judged.prompt(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
     name = folder.resolve().name if folder else model
-    kinds = cast("tuple[Centring, ...]", tuple(centring or ["none"]))
-    settings = evaluation.Settings(question_tokens, passage_tokens, precision, kinds)
+    kinds = cast("tuple[Centering, ...]", tuple(centering or ["none"]))
+    settings = evaluation.Settings(query_tokens, passage_tokens, precision, kinds)
     found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
     if not distributed.is_main():
         return
@@ -135,7 +135,7 @@ def _read_tasks(
 
 def _print_benchmark(benchmark: str, name: str, result: Result) -> None:
     """Every headline figure with its interval, then the short ones by language."""
-    kinds = list(result.benchmarks[benchmark]["centring"])
+    kinds = list(result.benchmarks[benchmark]["centering"])
     model = Model(name, [result])
     board = [
         (how if how != "none" else "as it is", comparison.figures(benchmark, model.judged(how)))

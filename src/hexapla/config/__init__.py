@@ -21,7 +21,7 @@ from hexapla.schema import SOURCE_LANGUAGE, suggest
 SamplerName = Literal["hybrid", "monolingual", "crosslingual", "parallel", "untuned"]
 TrainedName = Literal["hybrid", "monolingual", "crosslingual", "parallel"]
 Precision = Literal["auto", "fp32", "bf16"]
-Centring = Literal["none", "language", "trained"]
+Centering = Literal["none", "language", "trained"]
 
 Share = Annotated[StrictFloat, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -66,7 +66,7 @@ class Train(Section):
     """Optimizer steps."""
     batch_size: StrictInt = Field(default=32, ge=2)
     """Global batch size: pairs contrasted in one step, over all processes."""
-    question_tokens: StrictInt = Field(default=48, ge=4)
+    query_tokens: StrictInt = Field(default=48, ge=4)
     """Longest query; the rest is cut off."""
     passage_tokens: StrictInt = Field(default=128, ge=4)
     """Longest passage; the rest is cut off."""
@@ -117,7 +117,7 @@ class Train(Section):
     """Score of the held-out pairs: multilingual mAP or the loss."""
     checkpoint_every: StrictInt = Field(default=20, ge=1)
     """Steps between checkpoints."""
-    centring_texts: StrictInt = Field(default=64, ge=1)
+    centering_texts: StrictInt = Field(default=64, ge=1)
     """Texts of each language and side whose mean vector is stored with the model."""
     languages: dict[str, Annotated[StrictFloat, Field(gt=0)]] = Field(default_factory=dict)
     """Weights of the languages, such as `{de: 1, en: 2}`; empty: all, equally."""
@@ -619,19 +619,19 @@ AnyBenchmark = Annotated[
 class Evaluate(Section):
     """How models are evaluated."""
 
-    question_tokens: StrictInt = Field(default=96, ge=4)
+    query_tokens: StrictInt = Field(default=96, ge=4)
     """Longest query; the rest is cut off."""
     passage_tokens: StrictInt = Field(default=256, ge=4)
     """Longest passage; the rest is cut off."""
     precision: Precision = "fp32"
     """fp32 gives the same figures on every machine but for the last digits; `auto` as in `train`."""
-    centring: Distinct[Centring] = ("none", "language", "trained")
+    centering: Distinct[Centering] = ("none", "language", "trained")
     """`none`, and further, for parallel benchmarks: `language` subtracts the mean vector of each language in
     the benchmark, `trained` the mean in the training data."""
 
     def __post_init__(self) -> None:
-        if "none" not in self.centring:
-            raise ValueError("centring: 'none' has to be among them; the others are compared with it")
+        if "none" not in self.centering:
+            raise ValueError("centering: 'none' has to be among them; the others are compared with it")
 
 
 @dataclass(frozen=True, kw_only=True)

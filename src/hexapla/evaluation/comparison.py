@@ -45,16 +45,16 @@ class Contrast(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """One model under one centring: its results, a seed each."""
+    """One model under one centering: its results, a seed each."""
 
     name: str
     results: Sequence[Result]
-    centring: str = "none"
+    centering: str = "none"
 
     def outcome(self, benchmark: str, measure: Measure) -> Outcome:
         """The seeds' mean; they were judged on the same questions, so counts and clusters agree."""
         outcomes = [
-            result.outcomes[benchmark][self.centring][measure.setting][measure.name]
+            result.outcomes[benchmark][self.centering][measure.setting][measure.name]
             for result in self.results
         ]
         first = outcomes[0]
@@ -90,7 +90,7 @@ def compared(benchmark: str, judged: Sequence[Judged]) -> Comparison:
 
 def measures_of(benchmark: str, model: Judged) -> list[Measure]:
     """The headline measures that this benchmark has."""
-    return held(MEASURES.values(), model.results[0].scores[benchmark][model.centring])
+    return held(MEASURES.values(), model.results[0].scores[benchmark][model.centering])
 
 
 def figures(benchmark: str, model: Judged) -> dict[str, Figure]:
@@ -99,7 +99,7 @@ def figures(benchmark: str, model: Judged) -> dict[str, Figure]:
     for measure in measures_of(benchmark, model):
         outcome = model.outcome(benchmark, measure)
         low, high = statistics.interval(outcome.sums, outcome.counts, resamples=RESAMPLES)
-        each = [result.scores[benchmark][model.centring][measure.key] for result in model.results]
+        each = [result.scores[benchmark][model.centering][measure.key] for result in model.results]
         known = [value for value in each if value is not None]
         spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
         found[measure.key] = Figure(outcome.figure(), _known(low), _known(high), spread)

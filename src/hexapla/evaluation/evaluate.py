@@ -1,6 +1,6 @@
 """One evaluation: benchmarks and an encoder to ranks, the same for the pipeline and for any model.
 
-Texts are encoded once, whatever the number of centrings; a corpus with judgements is streamed in
+Texts are encoded once, whatever the number of centerings; a corpus with judgements is streamed in
 shards and never held. Under `accelerate launch` each process encodes its share of the texts and all
 rank alike, so the figures do not depend on the number of processes.
 """
@@ -41,10 +41,10 @@ class Task(NamedTuple):
 
 
 class Settings(NamedTuple):
-    question_tokens: int
+    query_tokens: int
     passage_tokens: int
     precision: str
-    centrings: Sequence[str]
+    centerings: Sequence[str]
 
 
 class Evaluation(NamedTuple):
@@ -74,8 +74,8 @@ def judge(
     Args:
         encoder: the model.
         tasks: the benchmarks.
-        settings: lengths, precision, centrings.
-        folder: the model's, where the centring `trained` finds its means; None when it has none.
+        settings: lengths, precision, centerings.
+        folder: the model's, where the centering `trained` finds its means; None when it has none.
         name: for the log.
 
     Raises:
@@ -87,7 +87,7 @@ def judge(
     cache = embedding_cache.Cache()
 
     def encode(texts: Sequence[Any], side: Side, label: str) -> np.ndarray:
-        tokens = settings.question_tokens if side == "query" else settings.passage_tokens
+        tokens = settings.query_tokens if side == "query" else settings.passage_tokens
         found: np.ndarray = embed.encode(
             encoder, texts, side, tokens, precision=precision, cache=cache, progress=label
         )
@@ -96,25 +96,25 @@ def judge(
     judged = {}
     for each in tasks:
         _log.info("%s on %s, %s", name, each.name, precision)
-        centrings = _possible(each, settings.centrings, trained)
+        centerings = _possible(each, settings.centerings, trained)
         if isinstance(each.content, ParallelBenchmark):
-            judged[each.name] = _parallel(each.name, each.content, encode, centrings, trained)
+            judged[each.name] = _parallel(each.name, each.content, encode, centerings, trained)
         else:
-            judged[each.name] = _judged(each.name, each.content, encode, centrings, trained)
-    lengths = {"question_tokens": settings.question_tokens, "passage_tokens": settings.passage_tokens}
+            judged[each.name] = _judged(each.name, each.content, encode, centerings, trained)
+    lengths = {"query_tokens": settings.query_tokens, "passage_tokens": settings.passage_tokens}
     prompts = {side: encoder.prompts[side] for side in ("query", "passage")}
     return Evaluation(judged, {**lengths, "precision": precision, "prompts": prompts})
 
 
 def _trained(folder: Path | None, settings: Settings) -> tuple[Means, Means] | None:
-    if "trained" not in settings.centrings:
+    if "trained" not in settings.centerings:
         return None
     if folder is None:
-        raise UserError("centring 'trained' wants a model that `hexapla` trained; take 'language' instead")
+        raise UserError("centering 'trained' wants a model that `hexapla` trained; take 'language' instead")
     return centering.load(folder)
 
 
-def _possible(each: Task, centrings: Sequence[str], trained: tuple[Means, Means] | None) -> list[str]:
+def _possible(each: Task, centerings: Sequence[str], trained: tuple[Means, Means] | None) -> list[str]:
     """Without `trained` where the model has no mean for one of the benchmark's languages."""
     content = each.content
     languages = (
@@ -122,14 +122,14 @@ def _possible(each: Task, centrings: Sequence[str], trained: tuple[Means, Means]
     )
     lacking = [lang for lang in languages if trained and not all(lang in side for side in trained)]
     if not lacking:
-        return list(centrings)
+        return list(centerings)
     _log.warning(
-        "%s: the model stores no mean for %s; not centred by training's means", each.name, ", ".join(lacking)
+        "%s: the model stores no mean for %s; not centered by training's means", each.name, ", ".join(lacking)
     )
-    rest = [how for how in centrings if how != "trained"]
+    rest = [how for how in centerings if how != "trained"]
     if not rest:
         raise UserError(
-            f"{each.name}: the model stores no mean for {', '.join(lacking)}; take another centring"
+            f"{each.name}: the model stores no mean for {', '.join(lacking)}; take another centering"
         )
     return rest
 
@@ -141,7 +141,7 @@ def _parallel(
     name: str,
     benchmark: ParallelBenchmark,
     encode: Encode,
-    centrings: Sequence[str],
+    centerings: Sequence[str],
     trained: tuple[Means, Means] | None,
 ) -> Judgement:
     questions = encode([q.text for q in benchmark.queries], "query", f"{name}, questions")
@@ -149,14 +149,14 @@ def _parallel(
     asked = [question.lang for question in benchmark.queries]
     held = [candidate.lang for candidate in benchmark.passages]
     ranks = {}
-    for how in centrings:
+    for how in centerings:
         sides = questions, candidates
         if how != "none":
             pool = centering.fit(questions, asked), centering.fit(candidates, held)
             means = trained if how == "trained" and trained else pool
             sides = (
-                centering.centre(questions, asked, means[0]),
-                centering.centre(candidates, held, means[1]),
+                centering.center(questions, asked, means[0]),
+                centering.center(candidates, held, means[1]),
             )
         ranks[how] = ranking.rank(benchmark, *sides)
     return Judgement("lareqa", benchmark.languages, len(questions), len(candidates), ranks)
@@ -169,17 +169,17 @@ def _judged(
     name: str,
     parts: Sequence[miracl.Judged],
     encode: Encode,
-    centrings: Sequence[str],
+    centerings: Sequence[str],
     trained: tuple[Means, Means] | None,
 ) -> Judgement:
     languages = tuple(part.lang for part in parts)
     topics = [topic.id for part in parts for topic in part.topics]
     asked = np.repeat(np.arange(len(parts)), [len(part.topics) for part in parts])
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {how: [] for how in centrings}
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {how: [] for how in centerings}
     size = 0
     for part in parts:
         corpus = _Corpus(f"{name}, {part.lang}", part, encode)
-        for how in centrings:
+        for how in centerings:
             found[how].append(corpus.ranks(how, trained))
         size += corpus.ids.count
     ranks = {
@@ -192,7 +192,7 @@ def _judged(
 
 
 class _Corpus:
-    """One language's corpus: looked through before anything is encoded, streamed once a centring."""
+    """One language's corpus: looked through before anything is encoded, streamed once a centering."""
 
     def __init__(self, label: str, part: miracl.Judged, encode: Encode) -> None:
         self.label, self.part, self.encode = label, part, encode
@@ -207,7 +207,7 @@ class _Corpus:
     def ranks(self, how: str, trained: tuple[Means, Means] | None) -> tuple[np.ndarray, np.ndarray]:
         """Ranks and grades, int64 [topics, relevant]."""
         means = self._means(how, trained)
-        hits = search.top_k(self._centred(self.topics, means[0]), self._shards(means[1]), DEPTH)
+        hits = search.top_k(self._centered(self.topics, means[0]), self._shards(means[1]), DEPTH)
         return miracl.ranks(self.part, self.ids, hits.positions)
 
     def _means(self, how: str, trained: tuple[Means, Means] | None) -> tuple[Means | None, Means | None]:
@@ -224,8 +224,8 @@ class _Corpus:
         mean = (self._sum / self.ids.count).astype(np.float32)
         return centering.fit(self.topics, [lang] * len(self.topics)), {lang: mean}
 
-    def _centred(self, encoded: np.ndarray, means: Means | None) -> np.ndarray:
-        return encoded if means is None else centering.centre(encoded, [self.part.lang] * len(encoded), means)
+    def _centered(self, encoded: np.ndarray, means: Means | None) -> np.ndarray:
+        return encoded if means is None else centering.center(encoded, [self.part.lang] * len(encoded), means)
 
     def _shards(self, means: Means | None) -> Iterator[np.ndarray]:
         """The corpus' vectors; encoded the first time through, when their sum is kept, cached after."""
@@ -234,7 +234,7 @@ class _Corpus:
             label = f"{self.label}, passages, part {number} of {-(-self.ids.count // SHARD)}"
             encoded = self.encode([passage.text for passage in batch], "passage", label)
             total += encoded.sum(axis=0, dtype=np.float64)
-            yield self._centred(encoded, means)
+            yield self._centered(encoded, means)
         self._sum = total
 
 

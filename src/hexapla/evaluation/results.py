@@ -1,8 +1,8 @@
 """A model's results folder: what evaluating writes, and what report, comparison and gate read.
 
-- `scores.json`: the headline figures, {benchmark: {centring: {measure: figure}}}; DVC's metrics.
+- `scores.json`: the headline figures, {benchmark: {centering: {measure: figure}}}; DVC's metrics.
 - `details.json`: the model's card, and figures by language and by pair of languages.
-- `questions.parquet`: a row for each benchmark, centring and question: the ranks of its relevant
+- `questions.parquet`: a row for each benchmark, centering and question: the ranks of its relevant
   passages and their languages. Every figure can be computed anew from it.
 """
 
@@ -24,14 +24,14 @@ SCORES, DETAILS, QUESTIONS = "scores.json", "details.json", "questions.parquet"
 
 
 class Judgement(NamedTuple):
-    """One benchmark, judged: its size, and the ranks under each centring."""
+    """One benchmark, judged: its size, and the ranks under each centering."""
 
     format: str
     languages: tuple[str, ...]
     questions: int
     candidates: int
     ranks: Mapping[str, Ranks | Found]
-    """By centring: none, language (the pool's means), trained (the model's own)."""
+    """By centering: none, language (the pool's means), trained (the model's own)."""
 
 
 class Result(NamedTuple):
@@ -41,9 +41,9 @@ class Result(NamedTuple):
     """`name`, `model_sha256`, and the settings of `training` (empty for a model from elsewhere) and of `evaluation`."""
     scores: Mapping[str, Mapping[str, Scores]]
     benchmarks: Mapping[str, Mapping[str, Any]]
-    """By benchmark: format, languages, sizes, and under `centring` figures by language and pair."""
+    """By benchmark: format, languages, sizes, and under `centering` figures by language and pair."""
     outcomes: Mapping[str, Mapping[str, Outcomes]]
-    """By benchmark, then by centring."""
+    """By benchmark, then by centering."""
 
     @property
     def training(self) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ def made(card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:
             "languages": list(each.languages),
             "questions": each.questions,
             "candidates": each.candidates,
-            "centring": {how: _by_group(found[name][how], ranks) for how, ranks in each.ranks.items()},
+            "centering": {how: _by_group(found[name][how], ranks) for how, ranks in each.ranks.items()},
         }
         for name, each in judged.items()
     }
@@ -99,7 +99,7 @@ def read(folder: Path) -> Result:
     try:
         ranks = _ranks(columns, details["benchmarks"])
         card, benchmarks = details["model"], details["benchmarks"]
-        scores = {n: {how: dict(scores[n][how]) for how in d["centring"]} for n, d in benchmarks.items()}
+        scores = {n: {how: dict(scores[n][how]) for how in d["centering"]} for n, d in benchmarks.items()}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
             f"{folder}: not a results folder of this version ({error!r}); evaluate again"
@@ -154,7 +154,7 @@ def _columns(judged: Mapping[str, Judgement]) -> dict[str, Any]:
     parts = [
         {
             "benchmark": np.full(len(ranks.ids), name),
-            "centring": np.full(len(ranks.ids), how),
+            "centering": np.full(len(ranks.ids), how),
             "lang": np.array(ranks.languages)[ranks.asked],
             "id": ranks.ids.astype(str),
             **(_parallel_columns(ranks) if isinstance(ranks, Ranks) else _judged_columns(ranks)),
@@ -202,8 +202,8 @@ def _ranks(columns: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, 
     for name, detail in details.items():
         kind = _read_parallel if detail["format"] == "lareqa" else _read_judged
         found[name] = {
-            how: kind(columns, (columns["benchmark"] == name) & (columns["centring"] == how), detail)
-            for how in detail["centring"]
+            how: kind(columns, (columns["benchmark"] == name) & (columns["centering"] == how), detail)
+            for how in detail["centering"]
         }
     return found
 

@@ -124,7 +124,7 @@ class Check(NamedTuple):
     """An accepted figure beside the present one."""
 
     benchmark: str
-    centring: str
+    centering: str
     measure: Measure
     accepted: float
     tolerance: float
@@ -141,31 +141,33 @@ def check(scores: Mapping[str, Mapping[str, Scores]], accepted: Mapping[str, Any
     """Set the accepted figures beside the scores.
 
     Args:
-        scores: of one model, by benchmark and centring.
-        accepted: {benchmark: {centring: {measure: {"accepted": figure, "tolerance": in its unit}}}}.
+        scores: of one model, by benchmark and centering.
+        accepted: {benchmark: {centering: {measure: {"accepted": figure, "tolerance": in its unit}}}}.
         where: the file that `accepted` came from, for messages.
 
     Raises:
-        UserError: an unknown benchmark, centring or measure, or no two numbers for it.
+        UserError: an unknown benchmark, centering or measure, or no two numbers for it.
     """
     checks = []
-    for benchmark, centring, key, figure in _flat(accepted, where):
+    for benchmark, centering, key, figure in _flat(accepted, where):
         if benchmark not in scores:
             raise UserError(f"{where}: benchmark '{benchmark}' has no scores; it has: {', '.join(scores)}")
-        if centring not in scores[benchmark]:
+        if centering not in scores[benchmark]:
             known = ", ".join(scores[benchmark])
-            raise UserError(f"{where}: {benchmark}: centring '{centring}' was not judged; there are: {known}")
-        name = f"{benchmark}: {centring}: {key}"
+            raise UserError(
+                f"{where}: {benchmark}: centering '{centering}' was not judged; there are: {known}"
+            )
+        name = f"{benchmark}: {centering}: {key}"
         if key not in MEASURES:
             raise UserError(f"{where}: {name}: '{key}' is not one of {', '.join(MEASURES)}")
         try:
             bar, tolerance = float(figure["accepted"]), float(figure["tolerance"])
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{where}: {name}: wants numbers `accepted`, `tolerance`") from None
-        now = scores[benchmark][centring].get(key)
+        now = scores[benchmark][centering].get(key)
         if now is None:
             raise UserError(f"{where}: {name}: the model has no such figure")
-        checks.append(Check(benchmark, centring, MEASURES[key], bar, tolerance, now))
+        checks.append(Check(benchmark, centering, MEASURES[key], bar, tolerance, now))
     if not checks:
         raise UserError(f"{where}: no figure to check")
     return checks
@@ -173,8 +175,8 @@ def check(scores: Mapping[str, Mapping[str, Scores]], accepted: Mapping[str, Any
 
 def _flat(accepted: Mapping[str, Any], where: str) -> Iterator[tuple[str, str, str, Any]]:
     for benchmark, variants in accepted.items():
-        for centring, figures in variants.items():
+        for centering, figures in variants.items():
             if not isinstance(figures, Mapping):
-                raise UserError(f"{where}: {benchmark}: {centring}: wants a mapping of measures")
+                raise UserError(f"{where}: {benchmark}: {centering}: wants a mapping of measures")
             for key, figure in figures.items():
-                yield benchmark, centring, key, figure
+                yield benchmark, centering, key, figure

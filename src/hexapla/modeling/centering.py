@@ -1,4 +1,4 @@
-"""Centring by language: the control that needs no training.
+"""Centering by language: the control that needs no training.
 
 A multilingual encoder's vectors carry the language they were written in as a nearly constant part.
 Subtracting from every vector the mean vector of its language, questions and passages apart, and
@@ -20,7 +20,7 @@ from hexapla.schema import UserError
 Means = Mapping[str, np.ndarray]
 """The mean vector, float32 [dim], of each language."""
 
-FILE = "centring.safetensors"
+FILE = "centering.safetensors"
 """Beside a model's weights; holds `query.<lang>` and `passage.<lang>`."""
 
 
@@ -33,7 +33,7 @@ def fit(vectors: np.ndarray, langs: Sequence[str]) -> Means:
     return dict(zip(map(str, names), (means / counts[:, None]).astype(np.float32), strict=True))
 
 
-def centre(vectors: np.ndarray, langs: Sequence[str], means: Means) -> np.ndarray:
+def center(vectors: np.ndarray, langs: Sequence[str], means: Means) -> np.ndarray:
     """Unit vectors [n, dim] without the mean of their language.
 
     A vector that *is* its language's mean (a language with one text) has no direction left: it
@@ -45,14 +45,14 @@ def centre(vectors: np.ndarray, langs: Sequence[str], means: Means) -> np.ndarra
     names, group = np.unique(np.asarray(langs), return_inverse=True)
     if missing := [str(name) for name in names if str(name) not in means]:
         raise UserError(
-            f"centring: no mean for language '{missing[0]}' (there are: {', '.join(sorted(means))}); "
-            "take the means from the pool (centring: language), or train with that language"
+            f"centering: no mean for language '{missing[0]}' (there are: {', '.join(sorted(means))}); "
+            "take the means from the pool (centering: language), or train with that language"
         )
     moved = vectors - np.stack([means[str(name)] for name in names])[group]
     length = np.linalg.norm(moved, axis=1, keepdims=True)
     moved /= np.where(length > 1e-6, length, np.inf)
-    centred: np.ndarray = moved.astype(np.float32, copy=False)
-    return centred
+    centered: np.ndarray = moved.astype(np.float32, copy=False)
+    return centered
 
 
 def save(folder: Path, query: Means, passage: Means) -> None:

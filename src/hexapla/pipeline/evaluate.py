@@ -25,7 +25,7 @@ def evaluate(
     tasks = [evaluation.task(b.name, data / b.name, b.languages, b.passage_unit) for b in benchmarks]
     judged = encoder.load(str(model), prompts={})
     settings = evaluation.Settings(
-        evaluate.question_tokens, evaluate.passage_tokens, evaluate.precision, evaluate.centring
+        evaluate.query_tokens, evaluate.passage_tokens, evaluate.precision, evaluate.centering
     )
     found = evaluation.judge(judged, tasks, settings, folder=model, name=model.name)
     if not distributed.is_main():

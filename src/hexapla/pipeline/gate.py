@@ -17,7 +17,9 @@ def gate(*, scores: Path, accepted: Path) -> None:
     checks = scoreboard.check(cache.read_json(scores), cache.read_json(accepted), str(accepted))
     rows = [
         (
-            check.benchmark if check.centring == "none" else f"{check.benchmark}, centred: {check.centring}",
+            check.benchmark
+            if check.centering == "none"
+            else f"{check.benchmark}, centered: {check.centering}",
             check.measure.title,
             check.measure.show(check.accepted),
             check.tolerance,

@@ -187,7 +187,7 @@ def _step_settings(
     learner: encoders.Encoder, train: Train, precision: embed.Precision
 ) -> trainer.StepSettings:
     return trainer.StepSettings(
-        lengths=Lengths(train.question_tokens, train.passage_tokens, train.negatives),
+        lengths=Lengths(train.query_tokens, train.passage_tokens, train.negatives),
         schedule=trainer.Schedule(train.learning_rate, train.warmup_steps, train.steps, train.schedule),
         objective=Objective(train.temperature, train.two_sided),
         limits=MemoryLimits(train.forward_tokens or tokenization.budget(learner.device), train.kept_tokens),
@@ -211,7 +211,7 @@ def _validation(
     def score() -> float:
         with adapters.interpolated(learner, start, train.interpolate):
             sides = (
-                embed.encode(learner, queries, "query", train.question_tokens, precision=precision),
+                embed.encode(learner, queries, "query", train.query_tokens, precision=precision),
                 embed.encode(learner, passages, "passage", train.passage_tokens, precision=precision),
             )
         if train.stop_by == "map":
@@ -266,17 +266,17 @@ def _language_means(
     codes = table.encode_column("lang")
     rng = np.random.default_rng([seed, table.rows])
     drawn = {
-        lang: rng.permutation(np.flatnonzero(codes.values == code))[: train.centring_texts]
+        lang: rng.permutation(np.flatnonzero(codes.values == code))[: train.centering_texts]
         for code, lang in sorted(enumerate(codes.names), key=lambda item: item[1])
     }
     langs = [lang for lang, rows in drawn.items() for _ in rows]
 
     def mean(column: str, side: encoders.Side, tokens: int) -> centering.Means:
         texts = table.texts(column, np.concatenate(list(drawn.values())))
-        vectors = embed.encode(learner, texts, side, tokens, progress=f"centring, {column}s")
+        vectors = embed.encode(learner, texts, side, tokens, progress=f"centering, {column}s")
         return centering.fit(vectors, langs)
 
-    return mean("question", "query", train.question_tokens), mean("passage", "passage", train.passage_tokens)
+    return mean("question", "query", train.query_tokens), mean("passage", "passage", train.passage_tokens)
 
 
 def _summarize(

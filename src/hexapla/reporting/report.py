@@ -200,7 +200,7 @@ def _lengths(model: Model) -> dict[str, Any] | None:
     if "precision" not in card:
         return None
     return {
-        "query": card["question_tokens"],
+        "query": card["query_tokens"],
         "passage": card["passage_tokens"],
         "precision": card["precision"],
     }
@@ -252,7 +252,7 @@ def _boards(compared: Comparison, languages: int) -> list[dict[str, Any]]:
 
 def _centered(name: str, models: Sequence[Model]) -> dict[str, Any] | None:
     """Every model with and without the means of its languages, and the candidate against the untuned one."""
-    kinds = [how for how in models[0].results[0].benchmarks[name]["centring"] if how != "none"]
+    kinds = [how for how in models[0].results[0].benchmarks[name]["centering"] if how != "none"]
     if not kinds:
         return None
     measures = [MEASURES[key] for key in _CENTERED]

@@ -34,12 +34,12 @@ class Model(NamedTuple):
             how += f", {card['languages_per_id']} languages"
         return self.name if how in self.name.split("-") else f"{self.name} ({how})"
 
-    def judged(self, centring: str = "none") -> Judged:
-        return Judged(self.title, self.results, centring)
+    def judged(self, centering: str = "none") -> Judged:
+        return Judged(self.title, self.results, centering)
 
-    def detail(self, benchmark: str, centring: str = "none") -> Mapping[str, Any]:
+    def detail(self, benchmark: str, centering: str = "none") -> Mapping[str, Any]:
         """Figures by language and pair, of the model's own seed."""
-        part: Mapping[str, Any] = self.results[0].benchmarks[benchmark]["centring"][centring]
+        part: Mapping[str, Any] = self.results[0].benchmarks[benchmark]["centering"][centering]
         return part
 
 
@@ -198,10 +198,10 @@ def plain_intervals(models: Board, measures: Sequence[Measure]) -> str:
     return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
 
 
-def plain_languages(result: Result, benchmark: str, centring: str, measures: Sequence[Measure]) -> str:
+def plain_languages(result: Result, benchmark: str, centering: str, measures: Sequence[Measure]) -> str:
     """Figures by the question's language, for a terminal; across pairs, the mean over the others."""
     detail = result.benchmarks[benchmark]
-    part = detail["centring"][centring]
+    part = detail["centering"][centering]
     rows = []
     for lang in detail["languages"]:
         row, own = [lang], {lang, *(f"{lang}-{other}" for other in detail["languages"])}
