@@ -89,7 +89,7 @@ class Train(Section):
     two_sided: StrictBool = False
     """Rank the queries of the batch for each passage as well."""
     precision: Precision = "auto"
-    """`bf16`, `fp32`, or `auto`: bf16 where the hardware is faster with it."""
+    """`bf16`, `fp32`, or `auto`: bf16 on GPUs that compute in it and on CPUs with AMX or AVX512-BF16."""
     forward_tokens: StrictInt | None = Field(default=None, ge=4)
     """Tokens of one forward pass; empty: chosen by the device."""
     kept_tokens: StrictInt = Field(default=8192, ge=0)

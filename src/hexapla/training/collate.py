@@ -35,7 +35,7 @@ class StepInputs(NamedTuple):
 
     kind: str
     pairs: int
-    """Of the global batch."""
+    """The number of pairs in the global batch."""
     tokenized: list[Pieces]
     """This process's texts."""
     batch: LocalBatch

@@ -42,9 +42,9 @@ class MemoryLimits(NamedTuple):
     """What bounds the memory of a step, in tokens, padding included."""
 
     forward_tokens: int
-    """Of a micro-batch."""
+    """The most tokens of a micro-batch."""
     kept_tokens: int
-    """Whose activations are kept from the first forward pass for the backward pass."""
+    """The most tokens whose activations are kept from the first forward pass for the backward pass."""
 
 
 class LocalBatch(NamedTuple):
@@ -57,11 +57,11 @@ class LocalBatch(NamedTuple):
     first hard negatives, second hard negatives, ..."""
     kinds: int
     pairs: int
-    """Of the slice."""
+    """The number of pairs in the slice."""
     passage_ids: Int[Tensor, " pairs"]
-    """Of the global batch."""
+    """The ids of the global batch's passages."""
     negative_ids: Int[Tensor, "kinds-2 pairs"]
-    """Of the global batch; `loss.ABSENT` where a pair has fewer."""
+    """The ids of the global batch's hard negatives; `loss.ABSENT` where a pair has fewer."""
 
 
 Encode = Callable[[np.ndarray, int], Float[Tensor, "texts dim"]]

@@ -47,9 +47,9 @@ class Step(NamedTuple):
     tokens_per_second: float
     """Without padding."""
     padding: float
-    """Share of the computed tokens."""
+    """The share of padding among the computed tokens."""
     memory_gib: float
-    """Of the main process: the peak so far on a GPU, the current size on a CPU."""
+    """The main process's memory: the peak so far on a GPU, the current size on a CPU."""
 
 
 class Schedule(NamedTuple):
