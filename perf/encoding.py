@@ -46,7 +46,7 @@ def corpora(folder: Path) -> dict[str, list[str]]:
     return {name: sorted(set(texts)) for name, texts in sets.items()}
 
 
-def ways(encoder: encoders.Encoder, precision: embed.Precision) -> dict[str, Way]:
+def ways(encoder: encoders.Encoder, precision: encoders.Precision) -> dict[str, Way]:
     theirs = {
         f"sentence-transformers, batch {size}": partial(_theirs, encoder, batch_size=size)
         for size in (16, 32, 64)
@@ -61,7 +61,7 @@ def _theirs(encoder: encoders.Encoder, texts: list[str], *, batch_size: int) -> 
     return encoder.encode(texts, "passage", TOKENS, batch_size)
 
 
-def _ours(encoder: encoders.Encoder, texts: list[str], *, precision: embed.Precision) -> np.ndarray:
+def _ours(encoder: encoders.Encoder, texts: list[str], *, precision: encoders.Precision) -> np.ndarray:
     return embed.encode(encoder, texts, "passage", TOKENS, precision=precision)
 
 
@@ -91,7 +91,7 @@ def measured(
     texts: list[str],
     size: int,
     rounds: int,
-    precision: embed.Precision,
+    precision: encoders.Precision,
     clock: Callable[[], float],
 ) -> list[tuple[str, float, float, float, float]]:
     """A row a way: its name, texts a second, ratio to the best peer, lowest cosine, share of padding."""

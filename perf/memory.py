@@ -19,7 +19,7 @@ import torch
 from sentence_transformers import losses
 
 import training as beside
-from hexapla.modeling import tokenization
+from hexapla.modeling import encoder as encoders
 from hexapla.training.gradcache import MemoryLimits
 
 
@@ -27,7 +27,10 @@ def measured(given: argparse.Namespace) -> float:
     """GiB, in this process."""
     learner = beside.learner(given)
     settings = beside.Settings(
-        given.tokens, 1, given.precision, MemoryLimits(tokenization.budget(learner.device), given.kept_tokens)
+        given.tokens,
+        1,
+        given.precision,
+        MemoryLimits(encoders.tokens_per_batch(learner.device), given.kept_tokens),
     )
     drawn = beside.Pairs(*beside.pairs(given.corpus, given.batch, 0), given.batch)
     before = _peak(learner.device)

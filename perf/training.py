@@ -30,7 +30,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from hexapla.modeling import adapters, tokenization
+from hexapla.modeling import adapters
 from hexapla.modeling import encoder as encoders
 from hexapla.training import samplers
 from hexapla.training import trainer as training
@@ -179,7 +179,7 @@ def theirs(
 def ways(given: argparse.Namespace) -> dict[str, Callable[[encoders.Encoder, Pairs], Window]]:
     """The peers first."""
     scale = 1 / TEMPERATURE
-    tokens = given.forward_tokens or tokenization.budget(
+    tokens = given.forward_tokens or encoders.tokens_per_batch(
         torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )
     found: dict[str, Callable[[encoders.Encoder, Pairs], Window]] = {}

@@ -71,11 +71,15 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch):
-    def encode(encoder, texts, side, tokens, **_):
-        encoder.asked.append((side, tokens, len(texts)))
-        return words(texts)
+    class FakeEmbedder:
+        def __init__(self, encoder, **_):
+            self.encoder = encoder
 
-    monkeypatch.setattr(embed, "encode", encode)
+        def encode(self, texts, side, tokens, **_):
+            self.encoder.asked.append((side, tokens, len(texts)))
+            return words(texts)
+
+    monkeypatch.setattr(embed, "Embedder", FakeEmbedder)
     monkeypatch.setattr(embed, "resolve_precision", lambda encoder, wanted: "fp32")
     return Fake()
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from conftest import LANGUAGES, sample
 from hexapla.modeling import embed, encoder
 from hexapla.modeling.embed import (
+    Embedder,
     encode,
     evaluating,
     has_bf16_units,
-    make_forward,
     prefetch,
     resolve_precision,
 )
-from hexapla.modeling.embedding_cache import Cache
-from hexapla.modeling.tokenization import pieces
+from hexapla.modeling.embedding_cache import EmbeddingCache
+from hexapla.modeling.encoder import tokenize_texts
 from hexapla.schema import UserError
 
 PROMPTS = {"query": "ask: ", "passage": "text: "}
@@ -101,12 +101,12 @@ def test_dense_layers_and_prompts_that_are_not_pooled_count(tiny_folder):
 
 
 def test_a_model_that_feeds_itself_is_left_to_sentence_transformers(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr("hexapla.modeling.embed.extras", lambda *a: None)
+    monkeypatch.setattr("hexapla.modeling.embed.extra_features", lambda *a: None)
     theirs = tiny.encode(TEXTS, "query", 64, 32)
-    found = encode(tiny, TEXTS, "query", 64, cache=Cache(tmp_path))
+    found = encode(tiny, TEXTS, "query", 64, cache=EmbeddingCache(tmp_path))
     np.testing.assert_allclose(found, theirs, atol=2e-6)
     monkeypatch.setattr(tiny, "encode", None)
-    np.testing.assert_array_equal(encode(tiny, TEXTS, "query", 64, cache=Cache(tmp_path)), found)
+    np.testing.assert_array_equal(encode(tiny, TEXTS, "query", 64, cache=EmbeddingCache(tmp_path)), found)
 
 
 def test_training_goes_on_as_it_was(tiny):
@@ -116,15 +116,16 @@ def test_training_goes_on_as_it_was(tiny):
     tiny.model.eval()
 
 
-def test_a_text_is_computed_once_and_only_the_same_in_all_hits(tiny, tmp_path, forwards, small_windows):
-    cache = Cache(tmp_path)
+def test_a_window_is_computed_once_and_only_the_same_in_all_hits(tiny, tmp_path, forwards, small_windows):
+    cache = EmbeddingCache(tmp_path)
     first = encode(tiny, TEXTS, "passage", 64, cache=cache)
     worked = sum(forwards)
     forwards.clear()
     np.testing.assert_array_equal(encode(tiny, TEXTS[::-1], "passage", 64, cache=cache), first[::-1])
     assert not forwards
-    encode(tiny, [*TEXTS, "new"], "passage", 64, cache=cache)
-    assert sum(forwards) == 1
+    # The longest text is in a window of its own, and the others are where they were.
+    encode(tiny, [*TEXTS, "new " * 1000], "passage", 64, cache=cache)
+    assert sum(forwards) <= embed.WINDOW
     for changed in ({"side": "query"}, {"tokens": 63}, {"precision": "bf16"}):
         forwards.clear()
         how = {"side": "passage", "tokens": 64, "precision": "fp32"} | changed
@@ -133,9 +134,30 @@ def test_a_text_is_computed_once_and_only_the_same_in_all_hits(tiny, tmp_path, f
         assert sum(forwards) == worked, changed
 
 
+def test_weights_are_hashed_and_copied_once_for_many_calls(tiny, tmp_path, monkeypatch):
+    hashed, copied = [], []
+    hash_weights, copy_weights = type(tiny).fingerprint.fget, embed._in_bf16
+    monkeypatch.setattr(
+        type(tiny), "fingerprint", property(lambda self: hashed.append(1) or hash_weights(self))
+    )
+    monkeypatch.setattr(embed, "_in_bf16", lambda module: copied.append(1) or copy_weights(module))
+    embedder = Embedder(tiny, precision="bf16", cache=EmbeddingCache(tmp_path))
+    for start in range(0, 12, 4):
+        embedder.encode(TEXTS[start : start + 4], "passage", 64)
+    embedder.encode(TEXTS[:4], "query", 64)
+    assert len(hashed) == len(copied) == 1
+
+
+def test_cached_embeddings_are_those_of_this_format(tiny):
+    """When this fails, what is in users' caches is no longer what would be computed: raise `embed.FORMAT`."""
+    assert embed.FORMAT == 1
+    (row,) = encode(tiny, ["Wer malte die Nachtwache?"], "query", 32)
+    np.testing.assert_allclose(row[:4], [-0.310718, -0.045559, -0.145062, 0.075609], atol=1e-4)
+
+
 def test_an_encoder_that_was_trained_since_gets_vectors_of_its_own(tiny_folder, tmp_path):
     other = encoder.load(str(tiny_folder), prompts=PROMPTS, device="cpu")
-    cache = Cache(tmp_path)
+    cache = EmbeddingCache(tmp_path)
     before = encode(other, TEXTS, "query", 32, cache=cache)
     # The one way to change a weight that torch does not count.
     other.model[0].model.get_input_embeddings().weight.data[5:] += 0.05
@@ -147,29 +169,31 @@ def test_an_encoder_that_was_trained_since_gets_vectors_of_its_own(tiny_folder, 
 def test_a_run_that_was_killed_goes_on_where_it_was(tiny, tmp_path, forwards, small_windows, monkeypatch):
     whole = encode(tiny, TEXTS, "passage", 64)
     worked = sum(forwards)
-    check, windows = embed._check, []
+    refuse, windows = embed._refuse_broken, []
 
     def killed(*args):
         windows.append(1)
         if len(windows) == 3:
             raise KeyboardInterrupt
-        check(*args)
+        refuse(*args)
 
-    monkeypatch.setattr(embed, "_check", killed)
+    monkeypatch.setattr(embed, "_refuse_broken", killed)
     with pytest.raises(KeyboardInterrupt):
-        encode(tiny, TEXTS, "passage", 64, cache=Cache(tmp_path))
+        encode(tiny, TEXTS, "passage", 64, cache=EmbeddingCache(tmp_path))
     forwards.clear()
-    np.testing.assert_array_equal(encode(tiny, TEXTS, "passage", 64, cache=Cache(tmp_path)), whole)
+    np.testing.assert_array_equal(encode(tiny, TEXTS, "passage", 64, cache=EmbeddingCache(tmp_path)), whole)
     assert sum(forwards) == worked - 2 * embed.WINDOW
 
 
-def test_a_broken_shard_is_encoded_anew(tiny, tmp_path, forwards, caplog):
-    whole = encode(tiny, TEXTS, "passage", 64, cache=Cache(tmp_path))
+def test_a_broken_file_is_encoded_again(tiny, tmp_path, forwards, caplog):
+    whole = encode(tiny, TEXTS, "passage", 64, cache=EmbeddingCache(tmp_path))
     (shard,) = tmp_path.rglob("*.vectors")
     shard.write_bytes(shard.read_bytes()[:-8])
     forwards.clear()
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(encode(tiny, TEXTS, "passage", 64, cache=Cache(tmp_path)), whole)
+        np.testing.assert_array_equal(
+            encode(tiny, TEXTS, "passage", 64, cache=EmbeddingCache(tmp_path)), whole
+        )
     assert forwards
     assert "broken" in caplog.text
 
@@ -181,8 +205,10 @@ def test_a_vector_that_is_no_number_is_named_and_never_kept(tiny_folder, tmp_pat
     with torch.no_grad():
         for piece in other.model.tokenizer(text)["input_ids"][1:-1]:
             other.model[0].model.get_input_embeddings().weight[piece] = value
-    with pytest.raises(UserError, match="Wer malte die Nachtwache.*….*is not finite.*load it anew") as caught:
-        encode(other, ["", text], "query", 32, cache=Cache(tmp_path))
+    with pytest.raises(
+        UserError, match="Wer malte die Nachtwache.*….*is not finite.*load it again"
+    ) as caught:
+        encode(other, ["", text], "query", 32, cache=EmbeddingCache(tmp_path))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.rglob("*.vectors"))
 
@@ -201,7 +227,7 @@ def test_the_bar_counts_every_text_once(tiny, tmp_path, monkeypatch, small_windo
         return bars[-1][0]
 
     monkeypatch.setattr(embed, "tqdm", tqdm)
-    cache = Cache(tmp_path)
+    cache = EmbeddingCache(tmp_path)
     for texts in (TEXTS[:50], TEXTS):
         encode(tiny, texts, "query", 32, cache=cache, progress="questions")
         bar, given = bars[-1]
@@ -213,8 +239,8 @@ def test_the_bar_counts_every_text_once(tiny, tmp_path, monkeypatch, small_windo
 
 def test_bf16_is_close_and_leaves_the_encoder_as_it_is(tiny):
     before = {name: weight.clone() for name, weight in tiny.model.state_dict().items()}
-    made = pieces(tiny, FEW, "query", 32)
-    full, half = (make_forward(tiny, FEW, "query", 32, kind)(made) for kind in ("fp32", "bf16"))
+    made = tokenize_texts(tiny, FEW, "query", 32)
+    full, half = (Embedder(tiny, precision=kind).forward(FEW, "query", 32)(made) for kind in ("fp32", "bf16"))
     assert full.dtype == half.dtype == np.float32
     assert (full != half).any()
     assert (full * half).sum(axis=1) == pytest.approx(1, abs=2e-3)
@@ -243,12 +269,12 @@ def test_auto_is_bf16_where_the_hardware_computes_in_it(tiny, monkeypatch):
 
 
 def test_an_encoder_that_feeds_itself_runs_in_fp32(tiny, monkeypatch):
-    monkeypatch.setattr(embed, "extras", lambda *a: None)
-    assert make_forward(tiny, FEW, "query", 32, "fp32") is None
+    monkeypatch.setattr(embed, "extra_features", lambda *a: None)
+    assert Embedder(tiny).forward(FEW, "query", 32) is None
     monkeypatch.setattr(embed, "has_bf16_units", lambda device: True)
     assert resolve_precision(tiny, "auto") == "fp32"
     with pytest.raises(UserError, match="bf16 is not for this encoder"):
-        make_forward(tiny, FEW, "query", 32, "bf16")
+        Embedder(tiny, precision="bf16").forward(FEW, "query", 32)
 
 
 def test_the_mode_comes_back_after_an_error(tiny):

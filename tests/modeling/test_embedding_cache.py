@@ -1,4 +1,7 @@
 import logging
+import multiprocessing
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -6,156 +9,150 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.io import cache as store
-from hexapla.modeling.embedding_cache import Cache, digests
+from hexapla.io import cache as io_cache
+from hexapla.modeling.embedding_cache import EmbeddingCache, window_key
 
-KEY = {"encoder": "abc", "tokens": 8}
-
-
-def texts(start, count):
-    return [f"text {i}" for i in range(start, start + count)]
+SETTINGS = {"encoder": "abc", "tokens": 8}
+KEYS = [f"{i:032x}" for i in range(20)]
+SIZE = 16 + 5 * 6 * 4
 
 
-def rows(start, count, dim=6):
-    """The vector of a text follows from its number."""
-    return np.stack([np.random.default_rng(i).normal(size=dim) for i in range(start, start + count)]).astype(
-        np.float32
-    )
+def rows(seed, count=5, dim=6):
+    return np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
 
 
-def look(cache, wanted, key=KEY, dim=6):
-    with cache.shelf(key) as shelf:
-        into = np.zeros((len(wanted), dim), np.float32)
-        return shelf.read(shelf.find(digests(wanted)), into), into
+def kept(cache):
+    return [i for i, key in enumerate(KEYS) if cache.read(key, 5, 6) is not None]
 
 
-def keep(cache, start, count, key=KEY):
-    with cache.shelf(key) as shelf:
-        shelf.add(digests(texts(start, count)), rows(start, count))
+def total(root):
+    return sum(file.stat().st_size for file in root.glob("*.vectors*"))
+
+
+def test_what_was_written_is_read_bit_for_bit(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    cache.write(KEYS[0], rows(1))
+    np.testing.assert_array_equal(EmbeddingCache(tmp_path).read(KEYS[0], 5, 6), rows(1))
+    assert cache.read(KEYS[1], 5, 6) is None
+
+
+texts = st.text(alphabet="ab\0ü", max_size=3)
 
 
 @given(
-    kept=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 30)), max_size=25),
-    wanted=st.permutations(range(70)),
+    st.lists(texts | st.tuples(texts, texts), max_size=4),
+    st.lists(texts | st.tuples(texts, texts), max_size=4),
 )
-def test_what_was_kept_is_found_bit_for_bit_and_nothing_else(tmp_path_factory, kept, wanted):
-    cache = Cache(tmp_path_factory.mktemp("cache"))
-    for start, count in kept:
-        keep(cache, start, count)
-    known = {i for start, count in kept for i in range(start, start + count)}
-    there, into = look(cache, [f"text {i}" for i in wanted])
-    assert there.tolist() == [i in known for i in wanted]
-    for row, i in enumerate(wanted):
-        np.testing.assert_array_equal(into[row], rows(i, 1)[0] if i in known else 0)
+def test_only_equal_windows_have_equal_keys(one, other):
+    assert (window_key(SETTINGS, one) == window_key(SETTINGS, other)) == (one == other)
 
 
-def test_another_key_does_not_hit(tmp_path):
-    cache = Cache(tmp_path)
-    keep(cache, 0, 5)
+def test_every_setting_counts_and_their_order_does_not():
+    first = window_key(SETTINGS, ["a"])
+    assert window_key(dict(reversed(SETTINGS.items())), ["a"]) == first
     for change in ({"encoder": "abd"}, {"tokens": 9}, {"precision": "bf16"}):
-        assert not look(cache, texts(0, 5), KEY | change)[0].any()
-    assert look(cache, texts(0, 5), dict(reversed(KEY.items())))[0].all()
+        assert window_key(SETTINGS | change, ["a"]) != first
 
 
-def test_a_pair_is_no_text_and_its_parts_have_a_border():
-    names = digests(["ab", ("ab", ""), ("a", "b"), ("", "ab"), "a\0b", "ab\0"])
-    assert len(set(names.tolist())) == 6
+def test_a_key_is_the_same_in_every_version():
+    key = window_key({"format": 1, "encoder": "abc"}, ["ein Text", ("Satz", "Zusammenhang")])
+    assert key == "554367a76e39c18d532fc2493e3f9b56"
 
 
-@pytest.mark.parametrize("harm", ["cut", "emptied", "header", "index"])
-def test_a_broken_shard_is_dropped_with_a_warning_and_the_others_stay(tmp_path, caplog, harm):
-    cache = Cache(tmp_path)
-    keep(cache, 0, 5)
-    (shard,) = tmp_path.rglob("*.vectors")
-    keep(cache, 5, 5)
-    data = bytearray(shard.read_bytes())
-    if harm == "header":
-        data[3] ^= 1
-    if harm == "index":
-        data[70] ^= 1
-    shard.write_bytes({"cut": data[:-4], "emptied": b""}.get(harm, data))
+@pytest.mark.parametrize("harm", ["cut", "emptied", "one bit", "another shape"])
+def test_a_broken_file_is_dropped_with_a_warning(tmp_path, caplog, harm):
+    cache = EmbeddingCache(tmp_path)
+    for i in range(2):
+        cache.write(KEYS[i], rows(i))
+    file = tmp_path / f"{KEYS[0]}.vectors"
+    data = bytearray(file.read_bytes())
+    if harm == "one bit":
+        data[-1] ^= 64
+    file.write_bytes({"cut": data[:-4], "emptied": b""}.get(harm, data))
     with caplog.at_level(logging.WARNING):
-        there, _ = look(cache, texts(0, 10))
-    assert there.tolist() == [False] * 5 + [True] * 5
-    assert str(shard) in caplog.text
-    keep(cache, 0, 5)
-    assert look(cache, texts(0, 10))[0].all()
+        assert cache.read(KEYS[0], 5, 7 if harm == "another shape" else 6) is None
+    assert str(file) in caplog.text
+    assert not file.exists()
+    cache.write(KEYS[0], rows(0))
+    assert kept(cache) == [0, 1]
 
 
-def test_one_wrong_bit_in_a_vector_is_seen(tmp_path, caplog):
-    cache = Cache(tmp_path)
-    keep(cache, 0, 5)
-    (shard,) = tmp_path.rglob("*.vectors")
-    data = bytearray(shard.read_bytes())
-    data[-1] ^= 64
-    shard.write_bytes(data)
-    there, into = look(cache, texts(0, 5))
-    assert not there.any()
-    assert not into.any()
-    assert "broken" in caplog.text
+def test_the_window_used_longest_ago_goes_first(tmp_path):
+    for i in range(3):
+        EmbeddingCache(tmp_path).write(KEYS[i], rows(i))
+    EmbeddingCache(tmp_path).read(KEYS[0], 5, 6)
+    time.sleep(0.002)
+    EmbeddingCache(tmp_path, limit=3 * SIZE).write(KEYS[3], rows(3))
+    assert kept(EmbeddingCache(tmp_path)) == [0, 2, 3]
 
 
-def test_many_small_shards_become_one_even_under_a_reader(tmp_path):
-    cache = Cache(tmp_path)
-    for start in range(0, 60, 3):
-        keep(cache, start, 4)
-    assert len(list(tmp_path.rglob("*.vectors"))) < 20
-    with cache.shelf(KEY) as reader:
-        found = reader.find(digests(texts(0, 61)))
-        for start in range(100, 140, 2):
-            keep(cache, start, 2)
-        into = np.zeros((61, 6), np.float32)
-        assert reader.read(found, into).all()
-    np.testing.assert_array_equal(into, rows(0, 61))
-    assert look(cache, texts(100, 40))[0].all()
+def test_a_corpus_larger_than_the_limit_keeps_what_fits_and_says_so(tmp_path, caplog):
+    EmbeddingCache(tmp_path).write(KEYS[0], rows(0))
+    time.sleep(0.002)
+    cache = EmbeddingCache(tmp_path, limit=3 * SIZE)
+    for i in range(1, 9):
+        cache.write(KEYS[i], rows(i))
+    assert kept(cache) == [1, 2, 3]
+    assert caplog.text.count("full (limit") == 1
 
 
-def test_two_that_write_the_same_end_with_one_file(tmp_path):
-    one, two = Cache(tmp_path), Cache(tmp_path)
-    with one.shelf(KEY) as a, two.shelf(KEY) as b:
-        for shelf in (a, b):
-            shelf.add(digests(texts(0, 5)), rows(0, 5))
-    assert len(list(tmp_path.rglob("*.vectors"))) == 1
-    assert look(one, texts(0, 5))[0].all()
+def write_many(root, keys, limit, start):
+    start.wait()
+    cache = EmbeddingCache(root, limit=limit)
+    for i, key in enumerate(keys):
+        cache.write(key, rows(i))
 
 
-def test_the_limit_holds_the_oldest_goes_first_and_one_in_use_stays(tmp_path, caplog):
-    size = 64 + -(-100 * 20 // 64) * 64 + 100 * 24
-    cache = Cache(tmp_path, limit=3 * size + 100)
-    keys = [KEY | {"tokens": i} for i in range(6)]
-    with cache.shelf(keys[0]) as used:
-        used.add(digests(texts(0, 100)), rows(0, 100))
-        for key in keys[1:5]:
-            keep(cache, 0, 100, key)
-        held = [look(cache, texts(0, 100), key)[0].all() for key in keys]
-        assert held == [True, False, False, True, True, False]
-        assert sum(f.stat().st_size for f in tmp_path.rglob("*.vectors")) <= cache.limit
-        used.add(digests(texts(100, 300)), rows(100, 300))
-        assert "full" in caplog.text
-    assert sum(f.stat().st_size for f in tmp_path.rglob("*.vectors")) <= cache.limit
-    assert look(cache, texts(0, 100), keys[0])[0].all()
+def test_the_limit_holds_for_several_processes(tmp_path):
+    """Each would fill the cache by itself; before, each measured only once and then counted its own bytes."""
+    context = multiprocessing.get_context("fork")
+    start = context.Barrier(4)
+    limit = 6 * SIZE
+    processes = [
+        context.Process(target=write_many, args=(tmp_path, KEYS[5 * n : 5 * n + 5], limit, start))
+        for n in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert SIZE < total(tmp_path) <= limit
 
 
-def test_nothing_but_shelves_is_ever_dropped(tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.vectors").write_text("mine")
-    cache = Cache(tmp_path, limit=10)
-    keep(cache, 0, 5)
-    assert (tmp_path / "thesis" / "chapter.vectors").read_text() == "mine"
+def test_what_a_killed_writer_left_goes_and_nothing_that_is_not_ours(tmp_path):
+    (tmp_path / "chapter.vectors").write_text("mine")
+    scratch = tmp_path / f".{KEYS[0]}.vectors.abcd"
+    scratch.write_bytes(b"x" * 2 * SIZE)
+    os.utime(scratch, (1, 1))
+    cache = EmbeddingCache(tmp_path, limit=2 * SIZE)
+    cache.write(KEYS[1], rows(1))
+    assert not scratch.exists()
+    assert kept(cache) == [1]
+    assert (tmp_path / "chapter.vectors").read_text() == "mine"
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_costs_one_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    with Cache(tmp_path / "file" / "cache").shelf(KEY) as shelf:
-        assert shelf is None
-    assert "no vectors are kept" in caplog.text
+    cache = EmbeddingCache(tmp_path / "file" / "cache")
+    for i in range(2):
+        cache.write(KEYS[i], rows(i))
+    assert cache.read(KEYS[0], 5, 6) is None
+    assert caplog.text.count("no embeddings are kept") == 1
+
+
+def test_the_default_folder_is_a_kind_of_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path))
+    EmbeddingCache().write(KEYS[0], rows(0))
+    (entry,) = io_cache.list_entries()
+    assert (entry.kind, entry.path.name) == ("embeddings", f"{KEYS[0]}.vectors")
 
 
 def test_the_root_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path / "own"))
-    assert store.cache_root() == tmp_path / "own"
+    assert EmbeddingCache().root == tmp_path / "own" / "embeddings"
     monkeypatch.delenv("HEXAPLA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert store.cache_root() == tmp_path / "hexapla"
+    assert EmbeddingCache().root == tmp_path / "hexapla" / "embeddings"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert store.cache_root() == Path.home() / ".cache" / "hexapla"
+    assert EmbeddingCache().root == Path.home() / ".cache" / "hexapla" / "embeddings"

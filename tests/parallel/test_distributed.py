@@ -26,7 +26,7 @@ encoding.WINDOW = 16
 processes._ROWS_AT_ONCE = 7
 texts = [row["passage"] for lang in LANGUAGES[:5] for row in sample(lang)[:19]]
 tiny = encoder.load(str(folder), prompts={"query": "ask: ", "passage": "text: "})
-found = encoding.encode(tiny, texts, "passage", 64, cache=vectors.Cache(cache), progress="texts")
+found = encoding.encode(tiny, texts, "passage", 64, cache=vectors.EmbeddingCache(cache), progress="texts")
 few = encoding.encode(tiny, texts[:3], "passage", 64)
 assert processes.count() == int(os.environ["WORLD_SIZE"])
 agreed = processes.agreed(f"of {processes.rank()}")
@@ -70,7 +70,7 @@ def test_two_processes_share_the_work_and_give_the_same_bits(tiny_folder, tmp_pa
     tiny = encoder.load(str(tiny_folder), prompts={"query": "ask: ", "passage": "text: "}, device="cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    found = embed.encode(tiny, texts, "passage", 64, cache=embedding_cache.Cache(tmp_path / "one"))
+    found = embed.encode(tiny, texts, "passage", 64, cache=embedding_cache.EmbeddingCache(tmp_path / "one"))
     few = embed.encode(tiny, texts[:3], "passage", 64)
     torch.set_num_threads(threads)
     for rank in range(2):

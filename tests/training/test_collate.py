@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hexapla.modeling import encoder as encoders
-from hexapla.modeling.tokenization import pieces
+from hexapla.modeling.encoder import tokenize_texts
 from hexapla.training import samplers
 from hexapla.training.collate import Lengths, collate
 from hexapla.training.loss import ABSENT
@@ -41,7 +41,7 @@ def test_a_process_gets_the_pieces_of_its_slice_and_the_ids_of_all(world):
     learner, table, plan = world
     batch = plan.at(5)
     asked, found = (
-        pieces(learner, table.texts(column, rows), side, tokens)
+        tokenize_texts(learner, table.texts(column, rows), side, tokens)
         for column, rows, side, tokens in zip(
             ("question", "passage"), rows_of(plan, batch), ("query", "passage"), (16, 40), strict=True
         )
@@ -94,7 +94,9 @@ def test_another_epoch_brings_other_hard_negatives(world):
     seen = [
         set().union(*(first(epoch * len(plan) + step) for step in range(len(plan)))) for epoch in range(2)
     ]
-    a_b, c_d = (tuple(pieces(learner, [text], "passage", 40)[0]["input_ids"]) for text in ("a b", "c d"))
+    a_b, c_d = (
+        tuple(tokenize_texts(learner, [text], "passage", 40)[0]["input_ids"]) for text in ("a b", "c d")
+    )
     assert a_b in seen[0]
     assert c_d not in seen[0]
     assert c_d in seen[1]

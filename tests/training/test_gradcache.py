@@ -10,8 +10,7 @@ from test_distributed import run
 
 from conftest import LANGUAGES, sample
 from hexapla.modeling import encoder as encoders
-from hexapla.modeling.encoder import unit_vectors
-from hexapla.modeling.tokenization import padded, pieces
+from hexapla.modeling.encoder import pad_batch, tokenize_texts, unit_vectors
 from hexapla.training import gradcache
 from hexapla.training.gradcache import LocalBatch, MemoryLimits, Objective
 from hexapla.training.loss import ABSENT, info_nce
@@ -36,9 +35,9 @@ def world(folder, dropout, pairs=PAIRS):
     negative_ids[1, ::2] = ABSENT
     negative_ids[0, 0] = 3
     others = [sample("en")[100 + i]["passage"] for i in range(2 * pairs)]
-    questions = pieces(learner, [row["question"] for row in rows], "query", 24)
-    passages = pieces(learner, [row["passage"] for row in rows], "passage", 48)
-    return learner, [questions, passages, pieces(learner, others, "passage", 48)], ids, negative_ids
+    questions = tokenize_texts(learner, [row["question"] for row in rows], "query", 24)
+    passages = tokenize_texts(learner, [row["passage"] for row in rows], "passage", 48)
+    return learner, [questions, passages, tokenize_texts(learner, others, "passage", 48)], ids, negative_ids
 
 
 def part_of(made, ids, negative_ids, rank=0, ranks=1):
@@ -64,7 +63,7 @@ def gradients(learner, texts, part, objective, memory, accelerator=None, model=N
     def encode(rows, number):
         calls.append(number)
         torch.manual_seed(number)
-        return unit_vectors(model or learner.model, padded(learner, [texts[row] for row in rows]))
+        return unit_vectors(model or learner.model, pad_batch(learner, [texts[row] for row in rows]))
 
     learner.model.zero_grad()
     loss, area = gradcache.add_gradients(
@@ -82,7 +81,7 @@ def plainly(learner, made, ids, negative_ids, objective):
     """Autograd through everything at once."""
     texts, part = part_of(made, ids, negative_ids)
     learner.model.zero_grad()
-    found = unit_vectors(learner.model, padded(learner, texts))
+    found = unit_vectors(learner.model, pad_batch(learner, texts))
     block = torch.zeros(4 * len(ids), found.shape[1]).index_copy(0, torch.from_numpy(part.places), found)
     questions, passages, negatives = block[: len(ids)], block[len(ids) : 2 * len(ids)], block[2 * len(ids) :]
     own = torch.arange(len(ids))
@@ -147,7 +146,7 @@ def test_bf16_gives_nearly_the_same_whatever_is_kept(tiny_folder):
 
     def encode(rows, number):
         torch.manual_seed(number)
-        return unit_vectors(learner.model, padded(learner, [texts[row] for row in rows]))
+        return unit_vectors(learner.model, pad_batch(learner, [texts[row] for row in rows]))
 
     def found(tokens, enabled):
         learner.model.zero_grad()

@@ -340,3 +340,26 @@ def test_a_missing_table_is_one_line_and_leaves_nothing(tiny_folder, tmp_path):
     assert log.decode().splitlines()[-1].startswith("hexapla stage train: gone.parquet: not found")
     assert b"Traceback" not in log
     assert not (tmp_path / "work" / "model").exists()
+
+
+def test_a_pooling_that_leaves_prompts_out_leaves_out_those_of_its_side(tiny_folder, data, monkeypatch):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    def load_without_prompts(folder):
+        learner = encoder.load(
+            str(folder), prompts={"query": "a longer prompt than that: ", "passage": "text: "}, device="cpu"
+        )
+        learner.model[1] = Pooling(32, pooling_mode="mean", include_prompt=False)
+        return learner
+
+    monkeypatch.setattr(f"{__name__}.load", load_without_prompts)
+    _, curve = fit(tiny_folder, data, steps=1, sampler="monolingual", dropout=0.0)
+    index, texts = data
+    batch = samplers.BatchPlan(index, sampler="monolingual", batch_size=8, seed=1, languages_per_id=2).at(0)
+    untrained = load_without_prompts(tiny_folder)
+    queries = texts.texts("question", index.rows[batch.items, batch.query_languages])
+    passages = texts.texts("passage", index.rows[batch.items, batch.passage_languages])
+    sides = untrained.encode(queries, "query", 32, 4), untrained.encode(passages, "passage", 64, 4)
+    scores = torch.from_numpy(sides[0] @ sides[1].T) / 0.02
+    expected = torch.nn.functional.cross_entropy(scores, torch.arange(8)).item()
+    assert curve[0].loss == pytest.approx(expected, rel=1e-4)

@@ -88,7 +88,7 @@ def evaluate(
         raise UserError(f"--out: {out} is no folder")
     tasks = _read_tasks(benchmark, _read_benchmarks(params), passage_unit)
     judged = encoder.load(model, prompts={}, device=device)
-    judged.prompt(query=query_prompt, passage=passage_prompt)
+    judged.set_prompts(query=query_prompt, passage=passage_prompt)
     folder = Path(model) if Path(model).is_dir() else None
     name = folder.resolve().name if folder else model
     kinds = cast("tuple[Centering, ...]", tuple(centering or ["none"]))

@@ -84,14 +84,11 @@ def judge(
     """
     precision = embed.resolve_precision(encoder, settings.precision)
     trained = _trained(folder, settings)
-    cache = embedding_cache.Cache()
+    embedder = embed.Embedder(encoder, precision=precision, cache=embedding_cache.EmbeddingCache())
 
     def encode(texts: Sequence[Any], side: Side, label: str) -> np.ndarray:
         tokens = settings.query_tokens if side == "query" else settings.passage_tokens
-        found: np.ndarray = embed.encode(
-            encoder, texts, side, tokens, precision=precision, cache=cache, progress=label
-        )
-        return found
+        return embedder.encode(texts, side, tokens, progress=label)
 
     judged = {}
     for each in tasks:

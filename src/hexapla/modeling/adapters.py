@@ -21,7 +21,7 @@ def freeze(encoder: Encoder, *, embeddings: bool, layers: int) -> None:
     Raises:
         UserError: the encoder has fewer layers, or this code can't find them.
     """
-    encoder.touched()
+    encoder.mark_changed()
     backbone = _backbone(encoder)
     for name, parameter in encoder.model.named_parameters():
         parameter.requires_grad = ".pooler." not in name
@@ -61,7 +61,7 @@ def add_lora(encoder: Encoder, *, rank: int, seed: int, alpha: float | None = No
     """
     import peft  # 4 s, and few runs need it
 
-    encoder.touched()
+    encoder.mark_changed()
     backbone = _backbone(encoder)
     if backbone.get_input_embeddings().weight.requires_grad:
         raise UserError(

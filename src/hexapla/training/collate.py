@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from hexapla.modeling.encoder import Encoder, Side
-from hexapla.modeling.tokenization import Pieces, pieces
+from hexapla.modeling.encoder import Encoder, Side, TextTokens, tokenize_texts
 from hexapla.training import loss
 from hexapla.training.gradcache import LocalBatch
 from hexapla.training.samplers import Batch, BatchPlan
@@ -36,7 +35,7 @@ class StepInputs(NamedTuple):
     kind: str
     pairs: int
     """The number of pairs in the global batch."""
-    tokenized: list[Pieces]
+    tokenized: list[TextTokens]
     """This process's texts."""
     batch: LocalBatch
 
@@ -62,11 +61,11 @@ def collate(
     negatives, negative_ids = _choose_negatives(table, plan, lengths.negatives, whole, step)
     mine = slice(process * len(batch.items), (process + 1) * len(batch.items))
     columns += [(column[mine], "passage", lengths.passage) for column in negatives]
-    tokenized: list[Pieces] = []
+    tokenized: list[TextTokens] = []
     places: list[int] = []
     for number, (texts, side, tokens) in enumerate(columns):
         present = [row for row, text in enumerate(texts) if text is not None]
-        tokenized += pieces(encoder, [texts[row] or "" for row in present], side, tokens)
+        tokenized += tokenize_texts(encoder, [texts[row] or "" for row in present], side, tokens)
         places += [number * len(batch.items) + row for row in present]
     local = LocalBatch(
         [len(text["input_ids"]) for text in tokenized],

@@ -21,7 +21,7 @@ from accelerate.utils import gather_object
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hexapla.modeling.tokenization import batches
+from hexapla.modeling.encoder import split_into_batches
 from hexapla.schema import UserError
 from hexapla.training.loss import Positives, info_nce
 
@@ -170,7 +170,7 @@ def _split_micro_batches(accelerator: Accelerator, lengths: Sequence[int], token
 
     A sharded model gathers its weights in every forward pass, so there all processes need the same number.
     """
-    micro = list(batches(lengths, tokens))
+    micro = list(split_into_batches(lengths, tokens))
     if accelerator.is_fsdp2:
         counts = gather_object([(len(micro), len(lengths))])
         wanted = max(batches for batches, _ in counts)

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hexapla.modeling import adapters
-from hexapla.modeling.embed import Precision, prefetch
-from hexapla.modeling.encoder import Encoder, unit_vectors
-from hexapla.modeling.tokenization import extras, padded
+from hexapla.modeling.embed import prefetch
+from hexapla.modeling.encoder import Encoder, Precision, Side, extra_features, pad_batch, unit_vectors
 from hexapla.parallel import distributed
 from hexapla.schema import UserError
 from hexapla.training import early_stopping, gradcache
@@ -160,8 +159,8 @@ class _Run(NamedTuple):
     """The encoder's model, wrapped for several processes."""
     optimizer: Any
     trained: dict[str, Tensor]
-    extra_features: dict[str, Any]
-    """Features that do not depend on the texts."""
+    extra_features: dict[Side, dict[str, Any]]
+    """Features that do not depend on the texts: the length of the side's prompt, for poolings that leave it out."""
     whole: nn.Module | None
     """A copy that gets the weights in the end, where processes shard them."""
 
@@ -174,11 +173,10 @@ def _start(encoder: Encoder, plan: BatchPlan, settings: StepSettings, validation
     if validation and accelerator.is_fsdp2:
         # Processes would encode different numbers of batches, and wait for each other's weights forever.
         raise UserError("train.holdout: does not work with sharded weights; set it to 0, or `launch: gpus`")
-    extra_features = extras(encoder, ["Ἑξαπλᾶ, six columns"], "passage", 16)
-    if extra_features is None:
-        raise UserError(
-            "encoder: no plain transformer behind a tokenizer; it can be evaluated, but not trained here"
-        )
+    extra = _find_extra_features(encoder)
+    if accelerator.is_fsdp2 and extra["query"] != extra["passage"]:
+        # Processes would go through the model unequally often, and wait for each other's weights forever.
+        raise UserError("encoder: leaving out prompts of two lengths does not work with sharded weights")
     weights = [weight for weight in encoder.model.parameters() if weight.requires_grad]
     # As usual, biases and the scales of layer norms do not decay.
     decay = {"params": [w for w in weights if w.ndim > 1], "weight_decay": settings.weight_decay}
@@ -187,7 +185,19 @@ def _start(encoder: Encoder, plan: BatchPlan, settings: StepSettings, validation
     whole = copy_to_unshard(accelerator, encoder.model)
     model, optimizer = prepare_model(accelerator, encoder.model.train(), optimizer)
     trained = adapters.trainable_weights(encoder)
-    return _Run(accelerator, encoder, model, optimizer, trained, extra_features, whole)
+    return _Run(accelerator, encoder, model, optimizer, trained, extra, whole)
+
+
+def _find_extra_features(encoder: Encoder) -> dict[Side, dict[str, Any]]:
+    found: dict[Side, dict[str, Any]] = {}
+    for side in ("query", "passage"):
+        extra = extra_features(encoder, ["Ἑξαπλᾶ, six columns"], side, 16)
+        if extra is None:
+            raise UserError(
+                "encoder: no plain transformer behind a tokenizer; it can be evaluated, but not trained here"
+            )
+        found[side] = extra
+    return found
 
 
 def _do_step(
@@ -232,9 +242,20 @@ def _encode(
     # A micro-batch that is encoded a second time gets the same dropout, whatever was encoded in between.
     entropy = np.random.SeedSequence([*seed, run.accelerator.process_index, number])
     torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-    features = padded(run.encoder, [inputs.tokenized[row] for row in rows])
+    if run.extra_features["query"] == run.extra_features["passage"]:
+        return _forward(run, inputs, rows, "query")
+    # Pooling leaves out one prompt length a forward pass, so each side has its own.
+    are_queries = inputs.batch.places[rows] < inputs.batch.pairs
+    order = np.argsort(~are_queries, kind="stable")
+    sides: list[tuple[Side, np.ndarray]] = [("query", rows[are_queries]), ("passage", rows[~are_queries])]
+    embeddings = torch.cat([_forward(run, inputs, part, side) for side, part in sides if len(part)])
+    return embeddings[torch.from_numpy(np.argsort(order)).to(embeddings.device)]
+
+
+def _forward(run: _Run, inputs: StepInputs, rows: np.ndarray, side: Side) -> Float[Tensor, "texts dim"]:
+    features = pad_batch(run.encoder, [inputs.tokenized[row] for row in rows])
     on_device = {name: values.to(run.accelerator.device) for name, values in features.items()}
-    return unit_vectors(run.model, {**on_device, **run.extra_features})
+    return unit_vectors(run.model, {**on_device, **run.extra_features[side]})
 
 
 def _sum_over_processes(accelerator: Accelerator, *counts: int) -> list[int]:

