@@ -31,11 +31,11 @@ repro: setup
 	@echo "Report: reports/report.html"
 
 test: setup apertium
-	python -m pytest
+	python -m pytest -r s
 
-# What takes minutes: the default encoder on the real XQuAD-R, where that is at hand.
+# What takes minutes: the default encoder on the real XQuAD-R, which is fetched if it is not at hand.
 slow: setup apertium
-	python -m pytest -m slow
+	python -m pytest -r s -m slow
 
 lint: setup
 	ruff check

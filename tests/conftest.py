@@ -12,6 +12,8 @@ from hypothesis import settings
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+OWN_CACHE = os.environ.get("HEXAPLA_CACHE", "")
+"""The cache of whoever runs the tests; benchmarks that are fetched for the tests stay there."""
 # Nothing that an earlier run cached may answer for the code under test.
 os.environ["HEXAPLA_CACHE"] = tempfile.mkdtemp(prefix="hexapla-cache-")
 atexit.register(shutil.rmtree, os.environ["HEXAPLA_CACHE"], ignore_errors=True)
@@ -20,6 +22,8 @@ settings.register_profile("shared machine", deadline=None, max_examples=50)
 settings.load_profile("shared machine")
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+"""Data next to the repository, which a plain clone does not have."""
 SAMPLE = ROOT / "data" / "sample"
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 
@@ -40,6 +44,42 @@ def sample_pairs():
         for lang in ("en", "de", "zh")
         for e, r in zip(english, sample(lang), strict=False)
     ]
+
+
+@pytest.fixture(scope="session")
+def xquad_r(request):
+    """The folder of XQuAD-R: next to the repository, else in the cache, else fetched by its pinned checksums.
+
+    Only CI and `make slow` fetch it, so that plain tests never wait for a network.
+    """
+    from hexapla.benchmarks import registry
+    from hexapla.config import PresetBenchmark
+    from hexapla.io import download
+    from hexapla.schema import UserError
+
+    if (SHARED / "benchmarks" / "xquad-r").is_dir():
+        return SHARED / "benchmarks" / "xquad-r"
+
+    def refuse(url, *_, **__):
+        raise UserError(f"{url} is fetched only by `make slow` and in CI (CI=true)")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEXAPLA_CACHE", OWN_CACHE)
+        if not os.environ.get("CI") and request.config.option.markexpr != "slow":
+            patch.setattr(download, "download", refuse)
+        try:
+            return registry.fetch(PresetBenchmark(preset="xquad-r")).folder
+        except UserError as error:
+            pytest.skip(f"XQuAD-R is neither in {SHARED} nor in the cache: {error}")
+
+
+@pytest.fixture(scope="session")
+def miracl_yo():
+    """The folder of MIRACL's Yoruba part in its published layout, which no preset has."""
+    folder = SHARED / "benchmarks" / "miracl"
+    if not folder.is_dir():
+        pytest.skip(f"MIRACL as published is not in {SHARED}, and the presets have another layout")
+    return folder
 
 
 @pytest.fixture(scope="session")

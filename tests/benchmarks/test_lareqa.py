@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import LANGUAGES, ROOT, SAMPLE
+from conftest import LANGUAGES, SAMPLE
 from hexapla.benchmarks import lareqa as benchmarks
 from hexapla.schema import UserError
 from stand_ins import lareqa, mteb, paragraph
 
-XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
 PARAGRAPH = {
     "context": "One is here. Two is there.",
     "sentences": ["One is here.", "Two is there."],
@@ -44,9 +43,8 @@ def test_the_sample_has_a_candidate_a_question_in_each_language():
     assert all(len(found) == 11 for found in read.relevant.values())
 
 
-@pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
-def test_published_counts_of_xquad_r():
-    read = benchmarks.load(XQUAD_R)
+def test_published_counts_of_xquad_r(xquad_r):
+    read = benchmarks.load(xquad_r)
     counts = {lang: sum(c.lang == lang for c in read.passages) for lang in read.languages}
     assert counts == {
         "ar": 1222, "de": 1276, "el": 1234, "en": 1180, "es": 1215, "hi": 1244, "ru": 1219, "th": 852,
@@ -57,9 +55,8 @@ def test_published_counts_of_xquad_r():
     assert {len(found) for found in read.relevant.values()} == {11}
 
 
-@pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
-def test_the_two_slips_of_xquad_r_are_told_and_taken(caplog):
-    benchmarks.load(XQUAD_R)
+def test_the_two_slips_of_xquad_r_are_told_and_taken(xquad_r, caplog):
+    benchmarks.load(xquad_r)
     (message,) = caplog.messages
     assert "tr.json: 2 of 1167 sentences differ from the context, first: paragraph 49" in message
 

@@ -13,11 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
 from hexapla.benchmarks import miracl
 from hexapla.schema import UNFOUND, UserError
-
-MIRACL = ROOT.parent / "shared" / "benchmarks" / "miracl"
 
 TOPICS = [("7#0", "Kí ni?"), ("8", "Where is it?"), ("9", "Nobody knows.")]
 QRELS = [("7#0", "a#1", 1), ("7#0", "a#0", 0), ("8", "b#0", 1), ("8", "a#1", 2), ("9", "a#0", 0)]
@@ -72,10 +69,9 @@ def everything(judged, size=3):
 # --- good folders --------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not MIRACL.is_dir(), reason="MIRACL is not at hand")
-def test_yoruba_as_published():
-    assert miracl.languages(MIRACL) == ("yo",)
-    judged = miracl.load(MIRACL, "yo")
+def test_yoruba_as_published(miracl_yo):
+    assert miracl.languages(miracl_yo) == ("yo",)
+    judged = miracl.load(miracl_yo, "yo")
     assert (len(judged.topics), judged.skipped_topics) == (119, 0)
     assert sum(map(len, judged.relevant.values())) == 144
     assert {grade for each in judged.relevant.values() for grade in each.values()} == {1}

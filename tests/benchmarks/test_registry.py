@@ -18,7 +18,6 @@ from stand_ins import lareqa, mteb, paragraph, serving
 COMMIT = "a" * 40
 BODIES = {lang: lareqa(paragraph(("q1", 1))).encode() + b" " * (lang == "en") for lang in ("de", "en")}
 SHA = "0" * 64
-XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
 SUMS = {lang: hashlib.sha256(body).hexdigest() for lang, body in BODIES.items()}
 
 
@@ -281,8 +280,7 @@ def test_miracl_has_18_languages_together_or_one_by_one():
     assert PRESETS["miracl-hard"].megabytes < PRESETS["miracl"].megabytes / 40
 
 
-@pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
-def test_xquad_r_has_the_published_checksums():
-    files = benchmarks.files(XQUAD_R)
+def test_xquad_r_has_the_published_checksums(xquad_r):
+    files = benchmarks.files(xquad_r)
     assert {lang: hashing.sha256(file) for lang, file in files.items()} == PRESETS["xquad-r"].sha256
     assert tuple(files) == PRESETS["xquad-r"].languages

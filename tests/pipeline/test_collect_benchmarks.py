@@ -12,7 +12,6 @@ from hexapla.cli import app
 from hexapla.io import download, hashing
 from stand_ins import lareqa, mteb, paragraph, serving
 
-XQUAD_R = ROOT.parent / "shared" / "benchmarks" / "xquad-r"
 BODY = lareqa(paragraph(("q1", 1), ("q2", 0))).encode()
 
 
@@ -140,7 +139,6 @@ def test_a_preset_without_a_network_says_what_to_do(here, capsys, monkeypatch):
     assert "put the files into data/benchmarks/miracl-yo and give that as `path:`" in line
 
 
-@pytest.mark.skipif(not XQUAD_R.is_dir(), reason="XQuAD-R is not at hand")
-def test_xquad_r_from_a_folder_counts_what_was_published():
-    card = run({"name": "xquad-r", "path": str(XQUAD_R)})["xquad-r"]
+def test_xquad_r_from_a_folder_counts_what_was_published(xquad_r):
+    card = run({"name": "xquad-r", "path": str(xquad_r)})["xquad-r"]
     assert (card["questions"], card["candidates"], len(card["files"])) == (13090, 13014, 11)

@@ -8,13 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import LANGUAGES, ROOT, SAMPLE, sample
+from conftest import LANGUAGES, SAMPLE, SHARED, sample
 from hexapla.benchmarks import lareqa
 from hexapla.data.validate.contamination import MIN_PASSAGE_SHINGLES, MIN_QUESTION_SHINGLES, WIDTH, NgramIndex
 from hexapla.text.normalize import normalize_text, normalize_texts
 
-SHARED = ROOT.parent / "shared"
-XQUAD_R = SHARED / "benchmarks" / "xquad-r"
 HELP = SHARED / "corpora" / "help-parallel.jsonl.gz"
 
 
@@ -161,25 +159,24 @@ def known_texts(folder, languages):
 
 
 @pytest.fixture(scope="module")
-def xquad_r():
-    if not XQUAD_R.is_dir():
-        pytest.skip("XQuAD-R is not at hand")
-    return known_texts(XQUAD_R, ("ar", "de", "en", "th", "zh"))
+def known(xquad_r):
+    """What five languages of XQuAD-R hold, and their paragraphs."""
+    return known_texts(xquad_r, ("ar", "de", "en", "th", "zh"))
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_edited_paragraphs_of_a_benchmark_are_found(xquad_r, edit):
-    index, paragraphs = xquad_r
+def test_edited_paragraphs_of_a_benchmark_are_found(known, edit):
+    index, paragraphs = known
     rng = random.Random(edit)
     edited = [EDITS[edit](sentences, rng) for sentences in paragraphs.values() if len(sentences) > 1]
     found = {match.text for match in index.find(normalize_texts(edited), "passage")}
     assert len(found) >= 0.995 * len(edited)
 
 
-def test_help_pages_are_in_no_benchmark(xquad_r):
+def test_help_pages_are_in_no_benchmark(known):
     if not HELP.is_file():
-        pytest.skip("the help pages are not at hand")
-    index, _ = xquad_r
+        pytest.skip(f"the help pages are not at {HELP}")
+    index, _ = known
     with gzip.open(HELP, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line)["texts"] for _, line in zip(range(2000), lines, strict=False)]
     for column in ("question", "passage"):
