@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 from hexapla.cli import app, compare
 from hexapla.config import Hybrid
+from hexapla.parallel import launch
 from hexapla.pipeline import gate, report
 from hexapla.schema import UserError
 
@@ -127,6 +128,50 @@ def test_the_whole_help_needs_no_files_and_no_heavy_package(tmp_path):
         assert f"\n  {name} " in shown
     assert "..." not in shown.partition("Commands:")[2]
     assert not {"numpy", "torch", "pyarrow", "hexapla.cli.evaluate"} & set(modules.split())
+
+
+@pytest.mark.parametrize("words", [*(["stage", name] for name in app.STAGES), ["evaluate"], ["compare"]])
+def test_a_commands_help_waits_for_no_torch_and_describes_every_option(words):
+    code = f"import sys; from hexapla.cli.app import main; main([*{words}, '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True)
+    modules = done.stdout.rstrip().rpartition("\n")[2].split()
+    assert not {"torch", "transformers", "datasets", "faiss", "mlflow"} & set(modules), done.stderr
+    options = app.load(words[-1], stage=words[0] == "stage").params
+    assert all(option.help for option in options)
+
+
+def test_a_description_may_take_several_lines_and_what_follows_is_no_part_of_it():
+    def stage(one, other):
+        """Do it.
+
+        And more.
+
+        Args:
+            one: the first
+                of two.
+            other: `b: c`.
+
+        Raises:
+            UserError: it can't.
+        """
+
+    assert app._read_docstring(stage) == (
+        "Do it.\n\nAnd more.",
+        {"one": "The first of two.", "other": "`b: c`."},
+    )
+    assert app._read_docstring(lambda: None) == ("", {})
+
+
+def test_a_launch_in_several_processes_repeats_the_arguments_of_main(monkeypatch):
+    given = []
+    monkeypatch.setattr("sys.argv", ["pytest", "-k", "something else"])
+    monkeypatch.setattr(launch, "launch", lambda *launched: given.append(launched) or 3)
+    files = [part for name in ("pairs", "model", "curve", "summary") for part in (f"--{name}", "x")]
+    words = ["stage", "train", *PARAMS, *files]
+    with pytest.raises(SystemExit) as ended:
+        app.main(words)
+    assert ended.value.code == 3
+    assert given == [("single", "hexapla", words)]
 
 
 @pytest.mark.parametrize("argv", [[], ["stage"]])

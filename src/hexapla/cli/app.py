@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 import typing
@@ -132,21 +133,25 @@ def sections(function: Callable[..., Any]) -> list[str]:
 
 
 def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
-    """Give a stage the option `--params`, whose file fills its sections; every other parameter is an option."""
+    """Give a stage the option `--params`, whose file fills its sections; every other parameter is an option.
+
+    The help comes from the stage's docstring, so that `pipeline` needs no Typer.
+    """
     wanted = sections(function)
+    prose, described = _read_docstring(function)
     flags = {
-        name: parameter.replace(annotation=_as_option(parameter.annotation))
+        name: parameter.replace(annotation=_as_option(parameter.annotation, described.get(name)))
         for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if name not in wanted
     }
 
-    def run(params: Path | None = None, **options: Any) -> None:
+    def run(context: typer.Context, params: Path | None = None, **options: Any) -> None:
         settings = config.load(params) if params else None
         if settings and function.__name__ in _DISTRIBUTED:
             from hexapla.parallel.launch import launch
 
             # No result depends on it, so it is no parameter of the stage.
-            status = launch(settings.launch, "hexapla", sys.argv[1:])
+            status = launch(settings.launch, "hexapla", context.obj)
             if status is not None:
                 raise typer.Exit(status)
         read = {name: settings if name == "settings" else getattr(settings, name) for name in wanted}
@@ -156,15 +161,25 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
         flags["params"] = inspect.Parameter(
             "params", inspect.Parameter.KEYWORD_ONLY, default=Path("params.yaml"), annotation=ParamsOption
         )
-    run.__doc__ = inspect.getdoc(function)
+    flags = {
+        "context": inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    } | flags
+    run.__doc__ = prose
     run.__annotations__ = {name: parameter.annotation for name, parameter in flags.items()}
     run.__signature__ = inspect.Signature(list(flags.values()))  # type: ignore[attr-defined]
     return run
 
 
-def _as_option(kind: Any) -> Any:
+def _read_docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its prose and the descriptions of the parameters in its section `Args:`."""
+    prose, _, section = (inspect.getdoc(function) or "").partition("\n\nArgs:\n")
+    entries = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", section.partition("\n\n")[0], re.MULTILINE)
+    return prose, {name: " ".join(f"{text[0].upper()}{text[1:]}".split()) for name, text in entries}
+
+
+def _as_option(kind: Any, text: str | None) -> Any:
     """Mark a type as an option's; Typer would take a parameter without a default for an argument."""
-    return kind if typing.get_origin(kind) is Annotated else Annotated[kind, typer.Option()]
+    return kind if typing.get_origin(kind) is Annotated else Annotated[kind, typer.Option(help=text)]
 
 
 # --- the program -----------------------------------------------------------------------------------
@@ -222,7 +237,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`; an error that the user can mend is one line and exit status 2."""
     _set_up_logging()
     try:
-        status = build().main(argv, prog_name="hexapla", standalone_mode=False)
+        words = sys.argv[1:] if argv is None else list(argv)
+        # The words are kept as the context's object for a stage that starts itself in several processes.
+        status = build().main(words, prog_name="hexapla", standalone_mode=False, obj=words)
         sys.stdout.flush()
     except typer.TyperException as error:
         _print_error(error)

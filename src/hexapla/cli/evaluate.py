@@ -1,8 +1,13 @@
-"""Any model on any benchmark."""
+"""Any model on any benchmark.
+
+Functions import what needs torch, so that `--help` and shell completion do not wait for it.
+"""
+
+from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
@@ -10,14 +15,15 @@ from hexapla import config
 from hexapla.benchmarks import registry
 from hexapla.config import Benchmark, Centering, Precision
 from hexapla.evaluation import comparison, results
-from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation.results import Result
 from hexapla.evaluation.scoreboard import MEASURES, SHORT, held
-from hexapla.modeling import encoder
 from hexapla.parallel import distributed
 from hexapla.reporting import result_tables
 from hexapla.reporting.result_tables import Model
 from hexapla.schema import UserError
+
+if TYPE_CHECKING:
+    from hexapla.evaluation import evaluate as evaluation
 
 _log = logging.getLogger(__name__)
 _PARAMS = Path("params.yaml")
@@ -84,6 +90,9 @@ def evaluate(
 
     On several GPUs: `accelerate launch -m hexapla evaluate …`
     """
+    from hexapla.evaluation import evaluate as evaluation
+    from hexapla.modeling import encoder
+
     if out and out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is no folder")
     tasks = _read_tasks(benchmark, _read_benchmarks(params), passage_unit)
@@ -119,6 +128,8 @@ def _read_benchmarks(params: Path | None) -> tuple[Benchmark, ...]:
 def _read_tasks(
     names: list[str], configured: tuple[Benchmark, ...], passage_unit: str | None
 ) -> list[evaluation.Task]:
+    from hexapla.evaluation import evaluate as evaluation
+
     if distributed.is_main():  # first and alone: what has to be fetched is then there for the others
         for text in names:
             registry.look_up(text, configured)

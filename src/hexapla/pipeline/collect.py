@@ -34,11 +34,17 @@ def collect(
     benchmarks_out: Path,
     summary: Path,
 ) -> None:
-    """Write the pairs of all sources to `out`, without exact and near duplicates, and counts to `summary`.
+    """Write the pairs of all sources to one table, without exact and near duplicates, and bring every benchmark here.
 
-    Of duplicates the first stays, in the order of the sources, with its rows in other languages. `out` is a folder
-    with parts of each source. Each benchmark becomes a folder of its name in `benchmarks_out`, where the later
-    stages read it.
+    Of duplicates the first stays, in the order of the sources, with its rows in other languages.
+
+    Args:
+        collect: the section of params.yaml.
+        benchmarks: the benchmarks of params.yaml.
+        sample: the folder of the sample, which the source `sample` reads.
+        out: the folder that gets the table, in parts of each source.
+        benchmarks_out: the folder in which each benchmark becomes a folder of its name, for the later stages.
+        summary: the JSON file that gets the counts.
     """
     tables.refuse_other(out)
     _refuse_benchmarks_inside(benchmarks_out, benchmarks)

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from hexapla import tracking
 from hexapla.config import Benchmark, Evaluate
-from hexapla.evaluation import evaluate as evaluation
 from hexapla.evaluation import results
 from hexapla.io import hashing
-from hexapla.modeling import encoder
 from hexapla.parallel import distributed
 
 _log = logging.getLogger(__name__)
@@ -17,10 +15,18 @@ _log = logging.getLogger(__name__)
 def evaluate(
     benchmarks: tuple[Benchmark, ...], evaluate: Evaluate, *, model: Path, data: Path, out: Path
 ) -> None:
-    """Write scores, details and the results of every question to the folder `out`.
+    """Write scores, details and the results of every query to one folder.
 
-    `data` holds the benchmarks as `collect` left them.
+    Args:
+        benchmarks: the benchmarks of params.yaml.
+        evaluate: the section of params.yaml.
+        model: the model's folder.
+        data: the folder of the benchmarks, as `collect` left them.
+        out: the folder that gets the results.
     """
+    from hexapla.evaluation import evaluate as evaluation
+    from hexapla.modeling import encoder
+
     # All are read before the first is encoded: a broken file costs no work.
     tasks = [evaluation.task(b.name, data / b.name, b.languages, b.passage_unit) for b in benchmarks]
     judged = encoder.load(str(model), prompts={})

@@ -13,7 +13,12 @@ _log = logging.getLogger(__name__)
 
 
 def gate(*, scores: Path, accepted: Path) -> None:
-    """Set `scores` beside the `accepted` figures and their tolerances."""
+    """Compare a model's scores with the accepted ones, and fail when one falls short.
+
+    Args:
+        scores: the JSON file with the model's scores.
+        accepted: the JSON file with the accepted scores and their tolerances.
+    """
     checks = scoreboard.check(cache.read_json(scores), cache.read_json(accepted), str(accepted))
     rows = [
         (

@@ -32,7 +32,19 @@ def report(
     html: Path,
     pictures: Path,
 ) -> None:
-    """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run."""
+    """Write the report as Markdown and as one HTML page, and hand both to each model's MLflow run.
+
+    Args:
+        comparison: the section of params.yaml.
+        data: the folder with the summaries of `collect` and `translate`.
+        validation: the summary of `validate`.
+        training: the folder with the summary of each training.
+        curves: the folder with the curve of each training.
+        judged: the folder with the results of each model.
+        markdown: the Markdown file that gets the report.
+        html: the HTML file that gets the report, with its pictures inside.
+        pictures: the folder that gets the pictures.
+    """
     models = _models(comparison, judged, training)
     facts = StageSummaries(
         cache.read_json(data / "collect.json"),

@@ -1,28 +1,34 @@
-"""Train one model, or take the encoder unchanged, and save it as a sentence-transformers folder."""
+"""Train one model, or take the encoder unchanged, and save it as a sentence-transformers folder.
+
+Functions import what needs torch, so that `--help` and shell completion do not wait for it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hexapla import tracking
 from hexapla.config import Config, ModelSettings, Train
 from hexapla.io import cache, hashing
-from hexapla.modeling import adapters, centering, embed
-from hexapla.modeling import encoder as encoders
+from hexapla.modeling import centering
 from hexapla.parallel import distributed
 from hexapla.schema import ParallelBenchmark, UserError, suggest
-from hexapla.training import early_stopping, samplers, trainer
-from hexapla.training.checkpoints import Checkpoints
-from hexapla.training.collate import Lengths
+from hexapla.training import early_stopping, samplers
 from hexapla.training.dataset import PairTable, open_table
-from hexapla.training.gradcache import MemoryLimits, Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hexapla.modeling import encoder as encoders
+    from hexapla.training import trainer
+    from hexapla.training.checkpoints import Checkpoints
 
 _log = logging.getLogger(__name__)
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
@@ -48,7 +54,22 @@ def train(
 
     Without options the top of params.yaml says how. Encoder, recipe and seed choose a model of the comparison;
     `--untuned` with an encoder saves that as it is.
+
+    Args:
+        settings: all of params.yaml.
+        encoder: the name of an encoder in `encoders`.
+        recipe: the name of a recipe in `recipes`.
+        seed: the seed of the training.
+        untuned: save the encoder without training it.
+        pairs: the folder of the table that `validate` wrote.
+        model: the folder that gets the model.
+        curve: the CSV file that gets the loss of every step.
+        summary: the JSON file that gets settings and counts.
+        checkpoints: the folder that keeps the checkpoints until the training has ended.
     """
+    from hexapla.modeling import adapters
+    from hexapla.modeling import encoder as encoders
+
     chosen = _choose(settings, encoder, recipe, seed, untuned=untuned)
     train, seed = chosen.train, chosen.seed
     prompts = dataclasses.asdict(chosen.prompts)
@@ -163,6 +184,11 @@ def _checkpoints(
     folder: Path | None, settings: Mapping[str, Any], learner: encoders.Encoder, train: Train
 ) -> Checkpoints:
     """The checkpoints of exactly this training: another encoder, precision or torch would give other bits."""
+    import torch
+
+    from hexapla.modeling import embed
+    from hexapla.training.checkpoints import Checkpoints
+
     resolved = embed.resolve_precision(learner, train.precision)
     known = {name: value for name, value in settings.items() if name not in _FREE}
     known |= {"precision": resolved, "encoder_sha256": learner.identity, "torch": torch.__version__}
@@ -171,6 +197,8 @@ def _checkpoints(
 
 def _prepare_encoder(learner: encoders.Encoder, train: Train, seed: int) -> dict[str, Tensor]:
     """Choose what trains; return the weights that will change, as they are before training."""
+    from hexapla.modeling import adapters
+
     adapters.freeze(learner, embeddings=train.freeze_embeddings, layers=train.freeze_layers)
     changing = adapters.trainable_weights(learner) if train.interpolate else {}
     start = {name: weight.detach().clone() for name, weight in changing.items()}
@@ -186,6 +214,11 @@ def _prepare_encoder(learner: encoders.Encoder, train: Train, seed: int) -> dict
 def _step_settings(
     learner: encoders.Encoder, train: Train, precision: encoders.Precision
 ) -> trainer.StepSettings:
+    from hexapla.modeling import encoder as encoders
+    from hexapla.training import trainer
+    from hexapla.training.collate import Lengths
+    from hexapla.training.gradcache import MemoryLimits, Objective
+
     return trainer.StepSettings(
         lengths=Lengths(train.query_tokens, train.passage_tokens, train.negatives),
         schedule=trainer.Schedule(train.learning_rate, train.warmup_steps, train.steps, train.schedule),
@@ -207,6 +240,9 @@ def _validation(
     start: Mapping[str, Tensor],
 ) -> trainer.Validation:
     """Early stopping on the held-out ids, which are encoded as in training, by the weights that would be saved."""
+    from hexapla.modeling import adapters, embed
+    from hexapla.training import trainer
+
     queries = [query.text for query in held_out.queries]
     passages = [passage.text for passage in held_out.passages]
 
@@ -233,6 +269,8 @@ def _fit(
     start: Mapping[str, Tensor],
     tracked: tracking.Run,
 ) -> list[trainer.Step]:
+    from hexapla.training import trainer
+
     # A training that was killed may have logged more steps than its last checkpoint knows.
     logged, scored = tracked.steps("train/loss"), tracked.steps(f"validation/{train.stop_by}")
 
@@ -265,6 +303,8 @@ def _language_means(
     learner: encoders.Encoder, table: PairTable, train: Train, seed: int
 ) -> tuple[centering.Means, centering.Means]:
     """The mean embedding of each language's queries, and of its passages, over a few texts each."""
+    from hexapla.modeling import embed
+
     codes = table.encode_column("lang")
     rng = np.random.default_rng([seed, table.rows])
     drawn = {

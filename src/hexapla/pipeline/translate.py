@@ -23,10 +23,18 @@ _log = logging.getLogger(__name__)
 def translate(
     translate: Translate, executor: Executor, *, pairs: Path, sample: Path, out: Path, summary: Path
 ) -> None:
-    """Write the pairs in English and every configured language to the folder `out`, counts to `summary`.
+    """Write the pairs in English and in every configured language, each row with its quality.
 
     Translations, and the quality of rows, are kept as they come: a run after one that was killed, or with a
     language or a source more than the last, does only the rest.
+
+    Args:
+        translate: the section of params.yaml.
+        executor: where the work runs.
+        pairs: the table that `collect` wrote.
+        sample: the folder of the sample, which the engine `memory` reads.
+        out: the folder that gets the table, in parts of each language.
+        summary: the JSON file that gets the counts.
     """
     tables.refuse_other(out)
     parts = tables.table_files(pairs)

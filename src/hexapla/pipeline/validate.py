@@ -36,11 +36,22 @@ def validate(
     docs: Path,
     contamination: Path,
 ) -> None:
-    """Write the kept rows to `out`, part by part, and the rejected ones to `quarantine`.
+    """Write the rows that pass every check, and apart from them the rejected rows with the reasons.
 
-    Texts that may not be negatives are dropped from the kept rows. `data` holds the benchmarks as `collect`
-    left them; `contamination` lists their texts that occur in the table. `docs` is a folder for a page that
-    shows the summary. When too few rows are kept, `out` is not written, but everything else is, to show why.
+    Texts that may not be negatives are dropped from the kept rows. When too few rows are kept, `out` is not
+    written, but everything else is, to show why.
+
+    Args:
+        validate: the section of params.yaml.
+        benchmarks: the benchmarks of params.yaml.
+        executor: where the work runs.
+        pairs: the table that `translate` wrote.
+        data: the folder of the benchmarks, as `collect` left them.
+        out: the folder that gets the kept rows, part by part.
+        quarantine: the Parquet file that gets the rejected rows.
+        summary: the JSON file that gets the counts.
+        docs: the folder that gets a page which shows the summary.
+        contamination: the CSV file that gets the benchmarks' texts that occur in the table.
     """
     tables.refuse_other(out)
     files = _list_files(pairs)
