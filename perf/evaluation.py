@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from hexapla.evaluation import evaluate, ranking, results, statistics
 from hexapla.modeling import embed, encoder
+from hexapla.reporting.terminal import render_table
 from hexapla.schema import ParallelBenchmark
 
 
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> None:
             statistics.interval(outcome.sums, outcome.counts)
             statistics.paired(outcome.sums, outcome.sums + np.eye(*outcome.sums.shape), outcome.counts)
     phase("an interval and a test of each measure", mark)
-    print(tabulate(rows, ["phase", "seconds", "peak GiB so far", ""], disable_numparse=True))
+    print(render_table(["phase", "seconds", "peak GiB so far", ""], rows, "lrrl"))
     print(result.scores[task.name]["none"])
 
 

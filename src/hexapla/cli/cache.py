@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hexapla.cli import terminal
 from hexapla.io import cache as store
 from hexapla.io.cache import CacheEntry
+from hexapla.reporting import terminal
 from hexapla.schema import UserError
 
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from hexapla import config
-from hexapla.cli import terminal
 from hexapla.data.validate.rejected import InspectedRow, RowFilter, list_borderline, list_rejected
+from hexapla.reporting import terminal
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 
 _LABEL = 10

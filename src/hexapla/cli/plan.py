@@ -13,11 +13,12 @@ from typing import Annotated, NamedTuple
 import typer
 
 from hexapla import tracking
-from hexapla.cli import requirements, terminal
+from hexapla.cli import requirements
 from hexapla.cli.requirements import Item
 from hexapla.config import Config, Translate, TranslateWithModel
 from hexapla.data.translate import engines
 from hexapla.io import cache, tables
+from hexapla.reporting import terminal
 from hexapla.schema import UserError
 from hexapla.text import languages
 

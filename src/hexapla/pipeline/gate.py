@@ -4,10 +4,9 @@ import logging
 import sys
 from pathlib import Path
 
-from tabulate import tabulate
-
 from hexapla.evaluation import scoreboard
 from hexapla.io import cache
+from hexapla.reporting.terminal import render_table
 
 _log = logging.getLogger(__name__)
 
@@ -27,14 +26,14 @@ def gate(*, scores: Path, accepted: Path) -> None:
             else f"{check.benchmark}, centered: {check.centering}",
             check.measure.title,
             check.measure.show(check.accepted),
-            check.tolerance,
+            str(check.tolerance),
             check.measure.show(check.now),
             "falls short" if check.short else "holds",
         )
         for check in checks
     ]
     header = ("benchmark", "measure", "accepted", "tolerance", "now", "")
-    _log.info(tabulate(rows, header, disable_numparse=True))
+    _log.info("%s", render_table(header, rows, "llrrrl"))
     if any(check.short for check in checks):
         _log.error("If this is meant, change %s in the same commit and say why.", accepted)
         sys.exit(1)

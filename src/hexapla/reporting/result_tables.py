@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tabulate import tabulate
 
 from hexapla.evaluation.comparison import Board, Contrast, Figure, Judged
 from hexapla.evaluation.results import Result
 from hexapla.evaluation.scoreboard import Measure, best
+from hexapla.reporting.terminal import render_table
 
 
 class Model(NamedTuple):
@@ -180,8 +180,7 @@ def plain_table(
     """The comparison for a terminal, a line for each model."""
     header = [benchmark, *(_stacked(measure.title) for measure in measures)]
     rows = board(models, tests, measures, languages, "{}*")
-    align = ["left", *["right"] * len(measures)]
-    return tabulate(rows, header, disable_numparse=True, colalign=align)
+    return render_table(header, rows, "l" + "r" * len(measures))
 
 
 def plain_deltas(
@@ -189,13 +188,13 @@ def plain_deltas(
 ) -> str:
     """Differences and p for a terminal, a line for each measure; † where significant."""
     rows = [[m.title, *(_delta(m, test[m.key], "{} †") for test in tests)] for m in measures]
-    return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
+    return render_table(["", *names], rows, "l" + "r" * len(names))
 
 
 def plain_intervals(models: Board, measures: Sequence[Measure]) -> str:
     """Figures and intervals for a terminal, a line for each measure."""
     rows, names = intervals(models, measures), [title for title, _ in models]
-    return tabulate(rows, ["", *names], disable_numparse=True, colalign=["left", *["right"] * len(names)])
+    return render_table(["", *names], rows, "l" + "r" * len(names))
 
 
 def plain_languages(result: Result, benchmark: str, centering: str, measures: Sequence[Measure]) -> str:
@@ -211,7 +210,7 @@ def plain_languages(result: Result, benchmark: str, centering: str, measures: Se
             row.append(measure.show(sum(known) / len(known) if known else None))
         rows.append(row)
     header = ["question in", *(_stacked(measure.title) for measure in measures)]
-    return tabulate(rows, header, disable_numparse=True, colalign=["left", *["right"] * len(measures)])
+    return render_table(header, rows, "l" + "r" * len(measures))
 
 
 def _stacked(title: str) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from hexapla.cli import terminal
+from hexapla.reporting import terminal
 
 
 @given(st.text())
@@ -59,12 +59,20 @@ def test_a_table_that_is_piped_is_neither_wrapped_nor_cut(capsys):
     assert [line.split() for line in (lines[0], *lines[2:])] == [
         ["name", "n"], ["a\\x1b[2Jb", "1"], [long, "2,000"],
     ]  # fmt: skip
-    assert {cell_len(line) for line in lines} == {600 + 3 + 5}
+    assert {cell_len(line) for line in lines} == {600 + 2 + 5}
+
+
+def test_a_table_as_text_keeps_its_figures_whole_and_its_titles_harmless():
+    cells = [f"0.{number} [0.{number}, 0.{number}]" for number in range(100, 130)]
+    text = terminal.render_table([f"na\x1b[2Jme\n{number}" for number in range(30)], [cells], "r" * 30)
+    assert text.splitlines()[-1].split("  ") == cells
+    assert "\x1b" not in text
+    assert text.splitlines()[1].split() == [str(number) for number in range(30)]
 
 
 def test_a_column_with_a_limit_is_wrapped_by_the_width_of_its_cells(capsys):
     terminal.print_table(["name", "n"], [["文" * 7, "1"]], "lr", [6, None])
-    assert capsys.readouterr().out.splitlines()[2:] == ["文文文   1", "文文文", "文"]
+    assert capsys.readouterr().out.splitlines()[2:] == ["文文文  1", "文文文", "文"]
 
 
 def test_two_columns_keep_their_widths_and_their_direction():

@@ -16,8 +16,8 @@ _JOINERS = "\u200c\u200d"
 _ISOLATE, _END = "\u2068", "\u2069"
 """Put around a cell, they keep its direction of writing from moving its neighbors (Unicode UAX 9)."""
 
-_PIPED = 10_000
-"""Columns for a reader that is no terminal: a table is never cut or wrapped for want of room."""
+_UNLIMITED = 10_000
+"""Columns of a table that is never wrapped for want of room, such as one for a pipe."""
 
 
 def escape(text: str) -> str:
@@ -45,26 +45,44 @@ def _name_code(char: str) -> str:
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], align: str, widths: Sequence[int | None] = ()
 ) -> None:
-    """Print a table.
+    """Print a table as wide as the terminal, or as wide as its cells where stdout is none; see `render_table`."""
+    columns = Console().width if sys.stdout.isatty() else _UNLIMITED
+    print(render_table(header, rows, align, widths, columns=columns))  # noqa: T201
+
+
+def render_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    align: str,
+    widths: Sequence[int | None] = (),
+    *,
+    columns: int = _UNLIMITED,
+) -> str:
+    """Lay a table out as lines of plain text.
 
     Args:
-        header: the columns' titles.
-        rows: the cells, which are escaped here.
+        header: the columns' titles, in which a line break starts a line.
+        rows: the cells; they and the titles are escaped here.
         align: a letter a column, `l` or `r`.
         widths: the most that each column may take, if that is limited; longer cells are wrapped.
+        columns: the most that the table may take. Without a limit, figures stay whole, and a terminal that is too
+            narrow breaks the lines itself.
     """
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="")
     widths = list(widths) or [None] * len(header)
     for title, side, width in zip(header, align, widths, strict=True):
         table.add_column(
-            Text(title), justify="right" if side == "r" else "left", max_width=width, overflow="fold"
+            Text("\n".join(map(escape, title.split("\n")))),
+            justify="right" if side == "r" else "left",
+            max_width=width,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(Text(escape(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _PIPED)
+    console = Console(width=columns, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def wrap(text: str, columns: int, lines: int) -> list[str]:
