@@ -1,12 +1,15 @@
 """A server and folders in the real benchmarks' formats, so that no test needs a network."""
 
 import contextlib
+import gzip
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+WORDS = ("moon", "river", "bread", "stone", "lamp", "glass")
 
 
 def paragraph(*qas, sentences=("One is here.", "Two is there.")):
@@ -82,3 +85,19 @@ def serving(answers):
         finally:
             server.shutdown()
             thread.join()
+
+
+def miracl(folder, lang="yo", size=150):
+    """Topic i asks for word i; the first passages hold the words, the others nothing that is asked for."""
+    own, corpus = folder / f"miracl-v1.0-{lang}", folder / f"miracl-corpus-v1.0-{lang}"
+    for each in (own / "topics", own / "qrels", corpus):
+        each.mkdir(parents=True)
+    name = f"miracl-v1.0-{lang}-dev.tsv"
+    topics = "".join(f"{i}\t{lang} {word}\n" for i, word in enumerate(WORDS))
+    (own / "topics" / f"topics.{name}").write_text(topics)
+    qrels = "".join(f"{i} Q0 {i}#0 1\n" for i in range(len(WORDS)))
+    (own / "qrels" / f"qrels.{name}").write_text(qrels)
+    texts = [*(f"{lang} {word}" for word in WORDS), *(f"{lang} filler{i}" for i in range(size - len(WORDS)))]
+    lines = [json.dumps({"docid": f"{i}#0", "title": "", "text": text}) for i, text in enumerate(texts)]
+    (corpus / "docs-0.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder

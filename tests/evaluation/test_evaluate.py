@@ -1,4 +1,3 @@
-import gzip
 import json
 from typing import ClassVar
 
@@ -8,8 +7,7 @@ import pytest
 from hexapla.evaluation import evaluate, results
 from hexapla.modeling import centering, embed
 from hexapla.schema import UserError
-
-WORDS = ("moon", "river", "bread", "stone", "lamp", "glass")
+from stand_ins import WORDS, miracl
 
 
 def paragraph(lang, word, i):
@@ -29,22 +27,6 @@ def lareqa(folder, languages=("de", "en", "zh")):
     for lang in languages:
         paragraphs = [paragraph(lang, word, i) for i, word in enumerate(WORDS)]
         (folder / f"{lang}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
-    return folder
-
-
-def miracl(folder, lang="yo", size=150):
-    """Topic i asks for word i; the first passages hold the words, the others nothing that is asked for."""
-    own, corpus = folder / f"miracl-v1.0-{lang}", folder / f"miracl-corpus-v1.0-{lang}"
-    for each in (own / "topics", own / "qrels", corpus):
-        each.mkdir(parents=True)
-    name = f"miracl-v1.0-{lang}-dev.tsv"
-    topics = "".join(f"{i}\t{lang} {word}\n" for i, word in enumerate(WORDS))
-    (own / "topics" / f"topics.{name}").write_text(topics)
-    qrels = "".join(f"{i} Q0 {i}#0 1\n" for i in range(len(WORDS)))
-    (own / "qrels" / f"qrels.{name}").write_text(qrels)
-    texts = [*(f"{lang} {word}" for word in WORDS), *(f"{lang} filler{i}" for i in range(size - len(WORDS)))]
-    lines = [json.dumps({"docid": f"{i}#0", "title": "", "text": text}) for i, text in enumerate(texts)]
-    (corpus / "docs-0.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     return folder
 
 

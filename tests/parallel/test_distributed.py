@@ -1,5 +1,4 @@
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,6 +8,7 @@ import torch
 
 from conftest import LANGUAGES, sample
 from hexapla.parallel import distributed
+from ranks import run
 
 _SCRIPT = """
 import os
@@ -36,29 +36,6 @@ assert all((part == rank).all() for rank, part in enumerate(parts))
 processes.barrier()
 np.savez(out / f"{processes.rank()}-of-{processes.count()}.npz", found=found, few=few, agreed=agreed)
 """
-
-
-def run(script, *arguments, count):
-    """As `torchrun` and `accelerate launch` start them, without the seconds that those take themselves."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = os.environ | {
-        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count),
-    }  # fmt: skip
-    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
-    started = [
-        subprocess.Popen(
-            command,
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)},
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(count)
-    ]
-    for process in started:
-        errors = process.communicate(timeout=120)[1].decode()
-        assert process.returncode == 0, errors
 
 
 def test_two_processes_share_the_work_and_give_the_same_bits(tiny_folder, tmp_path, monkeypatch):

@@ -5,77 +5,15 @@ import json
 import os
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 
 import pytest
 
 from conftest import LANGUAGES, SAMPLE, sample
-from hexapla.config import Executor, FolderBenchmark, Validate
-from hexapla.data.translate import quality
+from hexapla.config import FolderBenchmark
 from hexapla.data.validate import passes
-from hexapla.io import cache as files
 from hexapla.io import hashing, tables
-from hexapla.pipeline.validate import validate
 from hexapla.schema import PAIR_COLUMNS, QUALITY_COLUMNS, Pair, UserError
-from hexapla.text.languages import Identifier
-
-BENCHMARKS = (FolderBenchmark(name="benchmark", path=str(SAMPLE / "benchmark")),)
-OUTPUTS = ("quarantine.parquet", "summary.json", "contamination.csv")
-
-
-@cache
-def identifier():
-    return Identifier(LANGUAGES)
-
-
-def with_quality(rows):
-    """The rows as `translate` leaves them."""
-    english = {row.id: row for row in reversed(rows) if row.lang == "en"}
-    for row in rows:
-        original = english.get(row.id) if row.lang != "en" else None
-        yield *row, *quality.measure(row, original, identifier())
-
-
-def write_table(path, rows, cut=None):
-    """The rows, with their quality unless they have it, as one file or as parts of one language each."""
-    rows = list(with_quality(rows) if rows and len(rows[0]) == len(PAIR_COLUMNS) else rows)
-    if cut is None:
-        tables.write_pairs(path, rows, extra=QUALITY_COLUMNS)
-        return path
-    for number, lang in enumerate(dict.fromkeys(row[2] for row in rows)):
-        mine = [row for row in rows if row[2] == lang]
-        for part, at in enumerate(range(0, len(mine), cut)):
-            file = path / f"{number:02d}-{lang}-00-sample-{part:05d}.parquet"
-            tables.write_pairs(file, mine[at : at + cut], QUALITY_COLUMNS)
-    return path
-
-
-class Run:
-    """The stage on a table, and what it wrote to a folder."""
-
-    def __init__(self, folder, pairs, benchmarks=BENCHMARKS, **settings):
-        self.folder = folder
-        # What a planted fault does to a row's numbers is not what most tests look at.
-        chosen = Validate(**({"language": "off", "min_kept": 0.0, "min_numbers_kept": 0.0} | settings))
-        paths = {Path(name).stem: folder / name for name in ("out", "docs", *OUTPUTS)}
-        validate(chosen, benchmarks, Executor(workers=1), pairs=pairs, data=SAMPLE, **paths)
-
-    @property
-    def kept(self):
-        return list(tables.stream_pairs(self.folder / "out"))
-
-    @property
-    def quarantine(self):
-        return tables.read_pairs(self.folder / "quarantine.parquet").to_pylist()
-
-    @property
-    def rejected(self):
-        return {(row["id"], row["lang"]): row["reasons"] for row in self.quarantine}
-
-    @property
-    def summary(self):
-        return files.read_json(self.folder / "summary.json")
+from validation_runs import OUTPUTS, Run, with_quality, write_table
 
 
 def run_rows(folder, rows, **settings):
@@ -441,12 +379,11 @@ def test_the_page_shows_users_texts_as_text_and_loads_nothing(fresh, rows):
 KILLED = """
 import multiprocessing, os, random, sys, time
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]) / "pipeline")]
-import test_validate
+import validation_runs
 
 def run(name, cache):
     os.environ["HEXAPLA_CACHE"] = str(folder / cache)
-    test_validate.Run(folder / name, folder / "pairs")
+    validation_runs.Run(folder / name, folder / "pairs")
 
 def run_silently(*arguments):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -457,7 +394,7 @@ def begin(*arguments):
     process.start()
     return process
 
-folder, rng, kills = Path(sys.argv[2]), random.Random(11), 0
+folder, rng, kills = Path(sys.argv[1]), random.Random(11), 0
 run("one", "undisturbed")  # here, so that the others inherit what has to be imported and set up
 began = time.monotonic()
 whole = begin("timed", "timed")
@@ -480,7 +417,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(fresh, faulty):
     write_table(fresh / "pairs", faulty[:20], cut=5)
     script = fresh / "killed.py"
     script.write_text(KILLED, encoding="utf-8")
-    command = [sys.executable, "-W", "ignore", str(script), str(Path(__file__).parents[1]), str(fresh)]
+    command = [sys.executable, "-W", "ignore", str(script), str(fresh)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,11 +7,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_distributed import run
 
 from hexapla.schema import UserError
 from hexapla.training.checkpoints import Checkpoints, TrainingState, copy_to_unshard, prepare_model
-from training_worlds import PATHS, STATE, advance, kept, world
+from ranks import run
+from training_worlds import STATE, advance, kept, world
 
 
 def test_what_comes_back_goes_on_bit_for_bit(tmp_path):
@@ -108,7 +108,7 @@ except UserError as mistake:
 def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     trained, optimizer = world()
     kept(tmp_path).save(trained, optimizer, STATE)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*PATHS, *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", _FULL, str(tmp_path)], env=environment, capture_output=True, text=True
     )
@@ -126,7 +126,6 @@ import torch
 from accelerate import PartialState
 from torch.distributed.fsdp import fully_shard
 
-sys.path[:0] = sys.argv[2:]
 from hexapla.training.checkpoints import gather_whole, unshard
 from training_worlds import STATE, advance, kept, world
 
@@ -168,7 +167,7 @@ if state.is_main_process:
 
 
 def test_sharded_weights_are_kept_whole_and_come_back(tmp_path):
-    run(_SHARDED, tmp_path, *PATHS, count=2)
+    run(_SHARDED, tmp_path, count=2)
     trained, _ = world()
     optimizer = torch.optim.AdamW(trained.values(), lr=0.1, fused=True)
     advance(trained, optimizer)

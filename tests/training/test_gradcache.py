@@ -2,79 +2,18 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from test_distributed import run
 
-from conftest import LANGUAGES, sample
-from hexapla.modeling import encoder as encoders
-from hexapla.modeling.encoder import pad_batch, tokenize_texts, unit_vectors
+from batches import PAIRS, graded, gradients, part_of, world
+from hexapla.modeling.encoder import pad_batch, unit_vectors
 from hexapla.training import gradcache
-from hexapla.training.gradcache import LocalBatch, MemoryLimits, Objective
-from hexapla.training.loss import ABSENT, info_nce
-from training_worlds import PATHS
+from hexapla.training.gradcache import MemoryLimits, Objective
+from hexapla.training.loss import info_nce
+from ranks import run
 
-PAIRS = 12
 ROOMY = MemoryLimits(forward_tokens=100_000, kept_tokens=1_000_000)
-
-
-def world(folder, dropout, pairs=PAIRS):
-    """An encoder, the pieces of a batch with two places for hard negatives, and whose they are."""
-    learner = encoders.load(str(folder), prompts={"query": "ask: ", "passage": ""}, device="cpu")
-    for module in learner.model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = dropout
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = dropout
-    learner.model.train()
-    rows = [sample(lang)[i] for i in range(pairs) for lang in LANGUAGES[i % 7 : i % 7 + 1]]
-    ids = torch.tensor([i // 2 for i in range(pairs)])
-    negative_ids = torch.full((2, pairs), 99)
-    negative_ids[1, ::2] = ABSENT
-    negative_ids[0, 0] = 3
-    others = [sample("en")[100 + i]["passage"] for i in range(2 * pairs)]
-    questions = tokenize_texts(learner, [row["question"] for row in rows], "query", 24)
-    passages = tokenize_texts(learner, [row["passage"] for row in rows], "passage", 48)
-    return learner, [questions, passages, tokenize_texts(learner, others, "passage", 48)], ids, negative_ids
-
-
-def part_of(made, ids, negative_ids, rank=0, ranks=1):
-    """What one process takes of it."""
-    questions, passages, negatives = made
-    pairs = len(ids) // ranks
-    mine = range(rank * pairs, (rank + 1) * pairs)
-    columns = [[questions[i] for i in mine], [passages[i] for i in mine]]
-    texts = [text for column in columns for text in column]
-    places = list(range(2 * pairs))
-    for kind in range(2):
-        there = [i for i in mine if negative_ids[kind, i] != ABSENT]
-        texts += [negatives[kind * len(ids) + i] for i in there]
-        places += [(2 + kind) * pairs + i - mine.start for i in there]
-    lengths = [len(text["input_ids"]) for text in texts]
-    return texts, LocalBatch(lengths, np.array(places), 4, pairs, ids, negative_ids)
-
-
-def gradients(learner, texts, part, objective, memory, accelerator=None, model=None):
-    accelerator = accelerator or Accelerator(cpu=True)
-    calls = []
-
-    def encode(rows, number):
-        calls.append(number)
-        torch.manual_seed(number)
-        return unit_vectors(model or learner.model, pad_batch(learner, [texts[row] for row in rows]))
-
-    learner.model.zero_grad()
-    loss, area = gradcache.add_gradients(
-        accelerator, model or learner.model, encode, part, objective=objective, limits=memory
-    )
-    return loss, area, calls, graded(learner)
-
-
-def graded(learner):
-    weights = learner.model.named_parameters()
-    return {name: weight.grad.clone() for name, weight in weights if weight.grad is not None}
 
 
 def plainly(learner, made, ids, negative_ids, objective):
@@ -180,9 +119,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
-sys.path[:0] = sys.argv[3:]
 from hexapla.training.gradcache import MemoryLimits, Objective
-from test_gradcache import gradients, part_of, world
+from batches import gradients, part_of, world
 
 out = Path(sys.argv[2])
 accelerator = Accelerator(cpu=True, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
@@ -207,7 +145,7 @@ for number, memory in enumerate([MemoryLimits(100_000, 1_000_000), MemoryLimits(
 
 @pytest.mark.parametrize("count", [2])
 def test_several_processes_have_the_gradients_of_one(tiny_folder, tmp_path, count):
-    run(_SCRIPT, tiny_folder, tmp_path, *PATHS, count=count)
+    run(_SCRIPT, tiny_folder, tmp_path, count=count)
     learner, *batch = world(tiny_folder, dropout=0.0)
     for weight in learner.model[0].model.pooler.parameters():
         weight.requires_grad = False

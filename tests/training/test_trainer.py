@@ -12,21 +12,16 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from safetensors import safe_open
-from test_distributed import run
 
 from conftest import ROOT
 from hexapla.io import hashing, tables
-from hexapla.modeling import adapters, encoder
+from hexapla.modeling import encoder
 from hexapla.schema import UserError
 from hexapla.training import gradcache, samplers, trainer
-from hexapla.training.checkpoints import Checkpoints
-from hexapla.training.collate import Lengths
-from hexapla.training.gradcache import MemoryLimits, Objective
+from hexapla.training.gradcache import MemoryLimits
 from hexapla.training.trainer import Schedule
-from training_worlds import PATHS, Texts, codes
-
-PROMPTS = {"query": "", "passage": ""}
-ROOMY = MemoryLimits(forward_tokens=100_000, kept_tokens=10**9)
+from ranks import run
+from training_worlds import Texts, codes, fit, load, timeless, weights
 
 
 class Killed(Exception):
@@ -41,51 +36,8 @@ def data(sample_pairs):
     return samplers.build_index(*map(codes, columns)), Texts(sample_pairs)
 
 
-def load(folder):
-    return encoder.load(str(folder), prompts=PROMPTS, device="cpu")
-
-
-def fit(
-    folder, data, steps=12, sampler="hybrid", checkpoints=None, settings=None, rule=None, embeddings=True,
-    layers=0, negatives=0, rate=1e-3, memory=ROOMY, dropout=0.1, size=8, on_step=lambda _: None,
-):  # fmt: skip
-    index, texts = data
-    learner = load(folder)
-    adapters.freeze(learner, embeddings=embeddings, layers=layers)
-    for module in learner.model.modules():
-        for name in ("p", "dropout_prob"):
-            if hasattr(module, name):
-                setattr(module, name, dropout)
-    curve = trainer.train(
-        learner,
-        texts,
-        samplers.BatchPlan(index, sampler=sampler, batch_size=size, seed=1, languages_per_id=2),
-        trainer.StepSettings(
-            lengths=Lengths(32, 64, negatives),
-            schedule=Schedule(rate, 2, steps),
-            objective=Objective(0.02, two_sided=False),
-            limits=memory,
-            weight_decay=0.01,
-            clip_norm=1.0,
-            precision="fp32",
-        ),
-        checkpoints=Checkpoints(checkpoints, settings=settings or {"lr": rate}, every=4),
-        validation=rule and rule(learner),
-        on_step=on_step,
-    )
-    return learner, curve
-
-
-def weights(learner):
-    return {name: weight.detach().clone() for name, weight in learner.model.named_parameters()}
-
-
 def equal(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def timeless(curve):
-    return [step[:5] for step in curve]
 
 
 def rates(shape):
@@ -221,11 +173,11 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 
-sys.path[:0] = sys.argv[3:]
 from hexapla.io import tables
 from hexapla.parallel import distributed
 from hexapla.schema import UserError
-from test_trainer import codes, fit, samplers, Texts, timeless, weights
+from hexapla.training import samplers
+from training_worlds import codes, fit, Texts, timeless, weights
 import torch
 
 rows = list(tables.iter_pairs(tables.read_pairs(Path(sys.argv[2]) / "pairs.parquet")))
@@ -246,7 +198,7 @@ else:
 
 def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
     tables.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
-    run(_SCRIPT, tiny_folder, tmp_path, *PATHS, count=2)
+    run(_SCRIPT, tiny_folder, tmp_path, count=2)
     learner, curve = fit(tiny_folder, data, steps=6, sampler="parallel", dropout=0.0, negatives=1)
     for rank in range(2):
         theirs, found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
@@ -352,7 +304,7 @@ def test_a_pooling_that_leaves_prompts_out_leaves_out_those_of_its_side(tiny_fol
         learner.model[1] = Pooling(32, pooling_mode="mean", include_prompt=False)
         return learner
 
-    monkeypatch.setattr(f"{__name__}.load", load_without_prompts)
+    monkeypatch.setattr("training_worlds.load", load_without_prompts)
     _, curve = fit(tiny_folder, data, steps=1, sampler="monolingual", dropout=0.0)
     index, texts = data
     batch = samplers.BatchPlan(index, sampler="monolingual", batch_size=8, seed=1, languages_per_id=2).at(0)

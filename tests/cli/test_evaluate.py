@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_evaluate import miracl
 
 from conftest import ROOT, SAMPLE
 from hexapla.config import Evaluate, FolderBenchmark
 from hexapla.evaluation import results
 from hexapla.pipeline.evaluate import evaluate as stage
+from stand_ins import miracl
 
 
 @pytest.fixture(scope="module")
