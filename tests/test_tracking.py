@@ -1,5 +1,4 @@
 import logging
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -72,10 +71,11 @@ def test_temporary_workspaces_log_to_the_repository_that_they_came_from(monkeypa
     assert tracking.store_uri() == (f"sqlite:///{tmp_path / 'mlflow.db'}", (tmp_path / "mlruns").as_uri())
 
 
-def test_what_was_measured_is_found_again_and_no_store_is_made_or_asked_for_it(tracking_store, monkeypatch):
+def test_what_was_measured_is_found_again_and_no_store_is_made_or_asked_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     nothing = tracking.measured("rate", "params.encoder = 'a'")
     assert nothing is None
-    assert not Path(tracking_store.removeprefix("sqlite:///")).exists()
+    assert not list(tmp_path.iterdir())
     for rates in ((3.0, 5.0), (4.0, 7.0), ()):
         with tracking.run("x") as tracked:
             tracked.parameters({"encoder": "a"})

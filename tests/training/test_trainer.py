@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -252,10 +253,15 @@ def start(folder, work, pairs, **options):
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **options)
 
 
-def test_the_stage_killed_in_mid_run_ends_with_the_same_files(tiny_folder, sample_pairs, tmp_path):
+def test_the_stage_killed_in_mid_run_ends_with_the_same_files(
+    tiny_folder, sample_pairs, tmp_path, empty_store
+):
     pairs = tmp_path / "pairs.parquet"
     tables.write_pairs(pairs, sample_pairs)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for work in (whole, broken):
+        work.mkdir()
+        shutil.copy(empty_store, work)
     undisturbed = start(tiny_folder, whole, pairs)
     victim = start(tiny_folder, broken, pairs)
     until = time.monotonic() + 90
