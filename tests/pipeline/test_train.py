@@ -26,7 +26,7 @@ def stage(tiny_folder, sample_pairs, tmp_path, tracking_store):
             tables.write_pairs(pairs, rows)
         tree = yaml.safe_load((ROOT / "params.yaml").read_text()) | (top or {})
         tree["encoders"]["e5-small"]["model"] = str(tiny_folder)
-        tree["train"] |= {"steps": 6, "batch_size": 8, "checkpoint_every": 2, "freeze_layers": 1}
+        tree["train"] |= {"steps": 6, "batch_size": 8, "checkpoint_every": 50, "freeze_layers": 1}
         tree["train"] |= {"precision": "fp32", "learning_rate": 1e-3, "centering_texts": 4} | settings
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(tree))
         train(
@@ -56,8 +56,8 @@ def test_a_training_that_ran_out_of_memory_goes_on_with_less_and_is_tracked_to_i
 
     monkeypatch.setattr(gradcache, "add_gradients", full)
     with pytest.raises(UserError, match=r"lower train\.kept_tokens \(4096\)"):
-        stage(kept_tokens=4096)
-    stage(kept_tokens=0)
+        stage(kept_tokens=4096, checkpoint_every=2)
+    stage(kept_tokens=0, checkpoint_every=2)
     client = mlflow.MlflowClient()
     [run] = client.search_runs([e.experiment_id for e in client.search_experiments()])
     history = client.get_metric_history(run.info.run_id, "train/loss")
