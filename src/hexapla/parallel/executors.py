@@ -320,12 +320,14 @@ class _Worker:
         """End the process, and kill it unless it ends within `grace` seconds."""
         if self._pool is None:
             return
-        if grace:
-            self._pool.shutdown(wait=False)
-            self._process.join(grace)
-        if self._process is not None:
-            self._process.kill()
+        # The pool's own thread has to be the one that waits for the process: two that wait for one process at
+        # the same time take it for alive for a moment after its end.
+        timer = threading.Timer(grace, self._process.kill) if self._process else None
+        if timer is not None:
+            timer.start()
         self._pool.shutdown()
+        if timer is not None:
+            timer.cancel()
         self._pool = self._process = None
 
 
