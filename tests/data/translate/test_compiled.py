@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,39 @@ def test_what_was_learnt_comes_out_in_any_precision(family, compute, taught) -> 
     for lang, translations in TAUGHT.items():
         assert made.translate(EN, lang) == [(text,) for text in translations]
         assert made.translate(EN[::-1], lang) == [(text,) for text in translations[::-1]]
+
+
+def test_int8_sums_can_not_saturate_on_processors_without_vnni() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((6, 64)) * 10.0 ** np.arange(-3, 3)[:, None]
+    weights[5], weights[0] = 0, 1e-42
+    integers, scale = compiled.quantize_rows(weights.astype(np.float32))
+    pairs = np.abs(integers.astype(int)).reshape(6, 32, 2).sum(-1)
+    assert (255 * pairs).max() <= np.iinfo(np.int16).max
+    assert np.abs(integers[1:5]).max(1).tolist() == [compiled.INT8_MOST] * 4
+    assert np.isfinite(scale).all()
+    error = np.abs(integers[1:] / scale[1:, None] - weights[1:])
+    assert (error <= 0.5001 / scale[1:, None]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_int8_is_as_sure_as_fp32(family, taught) -> None:
+    """Only weights that saturate make a taught model unsure of what it learnt by heart."""
+    likely = {}
+    for compute in ("int8", "fp32"):
+        made = engine(taught[family], compute)
+        checkpoint, target = made._checkpoint, made._checkpoint.targets["de"]
+        tokens = checkpoint.encode(EN, target)
+        translate, scores = made._translator.translate_batch, []
+        made.__dict__["_translator"] = SimpleNamespace(
+            translate_batch=lambda *given, translate=translate, scores=scores, **options: [
+                scores.append(result.scores[0]) or result
+                for result in translate(*given, return_scores=True, **options)
+            ]
+        )
+        made._generate(tokens, 30, target)
+        likely[compute] = scores
+    assert likely["int8"] == pytest.approx(likely["fp32"], abs=0.03)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
