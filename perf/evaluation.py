@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
         return time.perf_counter()
 
     mark = time.perf_counter()
-    task = evaluate.task(options.benchmark.name, options.benchmark)
+    task = evaluate.load_benchmark(options.benchmark.name, options.benchmark)
     mark = phase("read", mark)
     model = encoder.load(options.model, prompts={})
     mark = phase("load the encoder", mark)
@@ -55,31 +55,31 @@ def _run(options: argparse.Namespace) -> None:
     mark = phase("choose the precision", mark, kind)
     if isinstance(task.content, ParallelBenchmark):
         ranks = _parallel(task.content, model, kind, phase, mark)
-        judged = results.Judgement("lareqa", task.content.languages, 0, 0, {"none": ranks})
+        judged = results.RankedBenchmark("lareqa", task.content.languages, 0, 0, {"none": ranks})
     else:
-        settings = evaluate.Settings(96, 256, kind, ["none"])
-        found = evaluate.judge(model, [task], settings, folder=None, name=options.model)
-        judged = found.judged[task.name]
-        mark = phase("encode and search", mark, f"{judged.candidates:,} passages")
+        settings = evaluate.EvaluationSettings(96, 256, kind, ["none"])
+        found = evaluate.evaluate_encoder(model, [task], settings, folder=None, name=options.model)
+        judged = found.ranked[task.name]
+        mark = phase("encode and search", mark, f"{judged.passages:,} passages")
     mark = time.perf_counter()
-    result = results.made({}, {task.name: judged})
-    mark = phase("measures", mark)
-    for setting in result.outcomes[task.name]["none"].values():
-        for outcome in setting.values():
-            statistics.interval(outcome.sums, outcome.counts)
-            statistics.paired(outcome.sums, outcome.sums + np.eye(*outcome.sums.shape), outcome.counts)
-    phase("an interval and a test of each measure", mark)
+    result = results.build_result({}, {task.name: judged})
+    mark = phase("metrics", mark)
+    for setting in result.query_scores[task.name]["none"].values():
+        for scores in setting.values():
+            statistics.bootstrap_interval(scores.sums, scores.counts)
+            statistics.paired_test(scores.sums, scores.sums + np.eye(*scores.sums.shape), scores.counts)
+    phase("an interval and a test of each metric", mark)
     print(render_table(["phase", "seconds", "peak GiB so far", ""], rows, "lrrl"))
     print(result.scores[task.name]["none"])
 
 
 def _parallel(content, model, kind, phase, mark):  # noqa: ANN001, ANN202 - a part of main
-    questions = embed.encode(model, [q.text for q in content.queries], "query", 96, precision=kind)
-    mark = phase("encode questions", mark, f"{len(questions):,}")
-    candidates = embed.encode(model, content.texts, "passage", 256, precision=kind)
-    mark = phase("encode candidates", mark, f"{len(candidates):,}")
-    ranks = ranking.rank(content, questions, candidates)
-    phase("rank", mark, f"{len(questions):,} x {len(candidates):,}, all settings")
+    queries = embed.encode(model, [q.text for q in content.queries], "query", 96, precision=kind)
+    mark = phase("encode queries", mark, f"{len(queries):,}")
+    passages = embed.encode(model, content.texts, "passage", 256, precision=kind)
+    mark = phase("encode passages", mark, f"{len(passages):,}")
+    ranks = ranking.rank(content, queries, passages)
+    phase("rank", mark, f"{len(queries):,} x {len(passages):,}, all settings")
     return ranks
 
 

@@ -1,4 +1,4 @@
-"""Ranks and measures of a benchmark of XQuAD-R's size, ours beside others' in one run.
+"""Ranks and metrics of a benchmark of XQuAD-R's size, ours beside others' in one run.
 
     python perf/ranking.py
     python perf/ranking.py --vectors FILE.npz --benchmark data/benchmarks/xquad-r
@@ -8,7 +8,7 @@ Each contestant runs three times in a process of its own; the fastest counts, so
 at first use does not. The others do less than we do: one pool of all languages, no pools by
 language, no bias, no intervals. pytrec_eval and ranx are asked a sample of the questions only, and
 their seconds for all are extrapolated and marked so. The file of vectors holds the arrays
-`questions` and `candidates`, in the benchmark's order; without one, vectors are drawn at random such
+`queries` and `passages`, in the benchmark's order; without one, vectors are drawn at random such
 that scores look like an untuned multilingual encoder's.
 """
 
@@ -22,23 +22,34 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from hexapla.benchmarks import lareqa
-from hexapla.evaluation import bias, measures, ranking, statistics
+from hexapla.evaluation import metrics, ranking, statistics
+from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark
 
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 IDS, SENTENCES, DIM = 1190, 1183, 384
 SAMPLE = 200
+METRICS = {
+    "map": metrics.average_precision,
+    "map20": partial(metrics.average_precision_at, k=20),
+    "mrr": metrics.reciprocal_rank,
+    "r1": partial(metrics.recall_at, k=1),
+    "r10": partial(metrics.recall_at, k=10),
+    "r100": partial(metrics.recall_at, k=100),
+    "ndcg10": partial(metrics.ndcg_at, k=10),
+}
 
 
 class World(NamedTuple):
     benchmark: ParallelBenchmark
-    questions: np.ndarray
-    candidates: np.ndarray
+    queries: np.ndarray
+    passages: np.ndarray
 
 
 class Figures(NamedTuple):
@@ -76,15 +87,15 @@ class Clock:
 def world(vectors: Path | None, folder: Path | None) -> World:
     if vectors is not None and folder is not None:
         held = np.load(vectors)
-        return World(lareqa.load(folder), held["questions"], held["candidates"])
+        return World(lareqa.load(folder), held["queries"], held["passages"])
     rng = np.random.default_rng(0)
     answer = rng.integers(SENTENCES, size=IDS)
     questions: list[BenchmarkQuery] = []
-    candidates: list[BenchmarkPassage] = []
+    passages: list[BenchmarkPassage] = []
     for lang in LANGUAGES:
-        first = len(candidates)
+        first = len(passages)
         questions += [BenchmarkQuery(f"q{i}", lang, "", first + int(a)) for i, a in enumerate(answer)]
-        candidates += [BenchmarkPassage(lang, "", "")] * SENTENCES
+        passages += [BenchmarkPassage(lang, "", "")] * SENTENCES
 
     def drawn(*shape: int) -> np.ndarray:
         return rng.standard_normal((*shape, DIM), dtype=np.float32)
@@ -95,37 +106,40 @@ def world(vectors: Path | None, folder: Path | None) -> World:
     found = shared + language + meaning + 0.85 * drawn(len(LANGUAGES), SENTENCES)
     sides = [side.reshape(-1, DIM) for side in (asked, found)]
     sides = [side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides]
-    return World(ParallelBenchmark(LANGUAGES, questions, candidates), *sides)
+    return World(ParallelBenchmark(LANGUAGES, questions, passages), *sides)
 
 
 def sample(world: World) -> np.ndarray:
     """Rows of the questions that the slow ones are asked."""
-    rows = np.random.default_rng(1).choice(len(world.questions), SAMPLE, replace=False)
+    rows = np.random.default_rng(1).choice(len(world.queries), SAMPLE, replace=False)
     return np.sort(rows)
 
 
 def ours(world: World, clock: Clock) -> Figures:
     with clock("ranks in 3 settings"):
-        ranks = ranking.rank(world.benchmark, world.questions, world.candidates)
-    with clock("7 measures, also by language"):
-        values = {name: measure(ranks.multi) for name, measure in measures.MEASURES.items()}
-        for measure in measures.MEASURES.values():
+        ranks = ranking.rank(world.benchmark, world.queries, world.passages)
+    with clock("7 metrics, also by language"):
+        values = {name: compute(ranks.in_pool) for name, compute in METRICS.items()}
+        for compute in METRICS.values():
             for lang in range(len(ranks.languages)):
-                measure(ranks.single[:, lang : lang + 1])
+                compute(ranks.in_language[:, lang : lang + 1])
     with clock("bias"):
-        bias.rank_distance(ranks.multi)
-        bias.worst_rank(ranks.multi)
-        bias.recall_of_others(ranks.multi, ranks.asked, k=10)
-        bias.own_language_share(ranks.top, ranks.asked)
-        bias.found_first(ranks.single, ranks.asked)
-        bias.shown(ranks.top, ranks.asked, languages=len(ranks.languages))
+        metrics.rank_distance(ranks.in_pool)
+        metrics.worst_rank(ranks.in_pool)
+        metrics.recall_of_others(ranks.in_pool, ranks.query_languages, k=10)
+        metrics.own_language_share(ranks.top_languages, ranks.query_languages)
+        metrics.recall_matrix(ranks.in_language, ranks.query_languages)
+        metrics.share_matrix(ranks.top_languages, ranks.query_languages, languages=len(ranks.languages))
     with clock("interval and test of a figure"):
         clusters, cluster = np.unique(ranks.ids, return_inverse=True)
-        cell, shape = cluster * len(ranks.languages) + ranks.asked, (len(clusters), len(ranks.languages))
+        cell, shape = (
+            cluster * len(ranks.languages) + ranks.query_languages,
+            (len(clusters), len(ranks.languages)),
+        )
         sums = np.bincount(cell, values["map"], minlength=shape[0] * shape[1]).reshape(shape)
         counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
-        statistics.interval(sums, counts)
-        statistics.paired(sums, sums[::-1], counts)
+        statistics.bootstrap_interval(sums, counts)
+        statistics.paired_test(sums, sums[::-1], counts)
     return Figures(len(ranks.ids), float(values["map20"].mean()), float(values["map"][sample(world)].mean()))
 
 
@@ -134,29 +148,29 @@ def xtreme(world: World, clock: Clock) -> Figures:
     total = 0.0
     relevant = world.benchmark.relevant
     with clock("scores, sorting, mAP@20"):
-        for question, vector in zip(world.benchmark.queries, world.questions, strict=True):
+        for question, vector in zip(world.benchmark.queries, world.queries, strict=True):
             targets = np.array(relevant[question.id])
-            order = (vector[None] @ world.candidates.T).squeeze().argsort()[::-1][:20]
+            order = (vector[None] @ world.passages.T).squeeze().argsort()[::-1][:20]
             hits, score = 0, 0.0
             for place, candidate in enumerate(order):
                 if candidate in targets and candidate not in order[:place]:
                     hits += 1
                     score += hits / (place + 1)
             total += score / min(len(targets), 20)
-    return Figures(len(world.questions), total / len(world.questions))
+    return Figures(len(world.queries), total / len(world.queries))
 
 
 def _as_dictionaries(
     world: World, clock: Clock
 ) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, float]]]:
-    """Relevant candidates and the whole ranking of every question, as TREC's tools want them."""
-    names = [f"d{i}" for i in range(len(world.candidates))]
+    """Relevant passages and the whole ranking of every question, as TREC's tools want them."""
+    names = [f"d{i}" for i in range(len(world.passages))]
     qrels, run = {}, {}
     relevant = world.benchmark.relevant
     with clock("scores to dictionaries"):
         for row in sample(world):
             qrels[f"q{row}"] = {names[target]: 1 for target in relevant[world.benchmark.queries[row].id]}
-            scores = (world.candidates @ world.questions[row]).tolist()
+            scores = (world.passages @ world.queries[row]).tolist()
             run[f"q{row}"] = dict(zip(names, scores, strict=True))
     return qrels, run
 
@@ -165,7 +179,7 @@ def pytrec(world: World, clock: Clock) -> Figures:
     import pytrec_eval
 
     qrels, run = _as_dictionaries(world, clock)
-    with clock("5 measures"):
+    with clock("5 metrics"):
         wanted = {"map", "recip_rank", "recall.10,100", "ndcg_cut.10"}
         values = pytrec_eval.RelevanceEvaluator(qrels, wanted).evaluate(run)
     return Figures(len(run), None, float(np.mean([value["map"] for value in values.values()])))
@@ -176,7 +190,7 @@ def ranx(world: World, clock: Clock) -> Figures:
 
     wanted = ["map", "mrr", "recall@10", "recall@100", "ndcg@10"]
     plain, run = _as_dictionaries(world, clock)
-    with clock("5 measures"):
+    with clock("5 metrics"):
         values = evaluate(Qrels(plain), Run(run), wanted)
     return Figures(len(run), None, float(values["map"]))
 
@@ -228,7 +242,7 @@ def shown(name: str, timing: Timing, all_questions: int, base: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="speed of ranking, side by side")
-    parser.add_argument("--vectors", type=Path, help=".npz with `questions` and `candidates`")
+    parser.add_argument("--vectors", type=Path, help=".npz with `queries` and `passages`")
     parser.add_argument("--benchmark", type=Path, help="the LAReQA-format folder they belong to")
     parser.add_argument("--ranx", help="a folder that ranx was installed into (pip install --target)")
     given = parser.parse_args()

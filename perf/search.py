@@ -57,9 +57,9 @@ class Shards:
 
 
 def streamed(queries: np.ndarray, shards: Shards) -> np.ndarray:
-    from hexapla.evaluation import search
+    from hexapla.evaluation import ranking
 
-    return search.top_k(queries, shards, K).positions
+    return ranking.top_k(queries, shards, K).positions
 
 
 def whole(queries: np.ndarray, shards: Shards) -> np.ndarray:
@@ -74,13 +74,13 @@ def whole(queries: np.ndarray, shards: Shards) -> np.ndarray:
     return index.search(queries, K)[1]
 
 
-SEARCHES = {"hexapla.evaluation.search, streamed": streamed, "faiss.IndexFlatIP, all in memory": whole}
+SEARCHES = {"hexapla.evaluation.ranking.top_k, streamed": streamed, "faiss.IndexFlatIP, all in memory": whole}
 
 
 def measured(name: str, size: int) -> Run:
     import faiss  # noqa: F401 - part of the base
 
-    from hexapla.evaluation import search  # noqa: F401
+    from hexapla.evaluation import ranking  # noqa: F401
 
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     queries, shards = vectors(0, QUERIES), Shards(size)

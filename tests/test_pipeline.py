@@ -184,7 +184,6 @@ def test_importing_the_pure_modules_loads_nothing_heavy():
         "config",
         "io.cache",
         "training.samplers",
-        "evaluation.measures",
-        "evaluation.bias",
+        "evaluation.metrics",
     ):
         assert not heavy & external.find_upstream_modules(f"hexapla.{name}"), name

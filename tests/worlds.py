@@ -3,10 +3,9 @@
 import numpy as np
 
 from hexapla.evaluation import results
-from hexapla.evaluation.per_query import Outcome
-from hexapla.evaluation.ranking import Ranks
-from hexapla.evaluation.results import Judgement, Result
-from hexapla.evaluation.scoreboard import JUDGED, MEASURES
+from hexapla.evaluation.metrics import JUDGED, METRICS, QueryScores, average_headlines
+from hexapla.evaluation.ranking import ParallelRanks
+from hexapla.evaluation.results import RankedBenchmark, Result
 from hexapla.reporting.result_tables import Model
 
 LANGUAGES = ("de", "en", "zh")
@@ -29,7 +28,7 @@ def constant(value, groups):
     shape = (QUESTIONS, len(groups))
     counts = np.full(shape, int(value is not None))
     clusters = np.array([f"q{i:02}" for i in range(QUESTIONS)])
-    return Outcome(tuple(groups), clusters, counts * float(value or 0), counts)
+    return QueryScores(tuple(groups), clusters, counts * float(value or 0), counts)
 
 
 def _groups(measure):
@@ -43,11 +42,11 @@ def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", center
     outcomes = {}
     for how, given in (("none", figures), ("language", centered or figures)):
         found = outcomes.setdefault(how, {})
-        for key, measure in MEASURES.items():
+        for key, measure in METRICS.items():
             if measure not in JUDGED:
                 made = constant(given.get(key, 0.5), _groups(measure))
                 found.setdefault(measure.setting, {})[measure.name] = made
-    scores = {benchmark: {how: results.headline(found) for how, found in outcomes.items()}}
+    scores = {benchmark: {how: average_headlines(found) for how, found in outcomes.items()}}
     even = [[1 / 3] * 3] * 3
     detail = {
         how: {
@@ -56,7 +55,7 @@ def result(name, sampler="hybrid", alpha=0.5, seed=7, benchmark="sample", center
         }
         for how, found in outcomes.items()
     }
-    sizes = {"format": "lareqa", "languages": list(LANGUAGES), "questions": 60, "candidates": 90}
+    sizes = {"format": "lareqa", "languages": list(LANGUAGES), "queries": 60, "passages": 90}
     card = {"name": name, "training": {"sampler": sampler, "alpha": alpha, "seed": seed}}
     return Result(card, scores, {benchmark: {**sizes, "centering": detail}}, {benchmark: outcomes})
 
@@ -76,13 +75,13 @@ def ranks(seed=0, ids=12, near=1.0):
     multi = np.cumsum(single, axis=1)
     names = np.tile([f"q{i:02}" for i in range(ids)], size)
     asked = np.repeat(np.arange(size), ids)
-    return Ranks(LANGUAGES, names, asked, single, multi, rng.integers(size, size=(count, 10)))
+    return ParallelRanks(LANGUAGES, names, asked, single, multi, rng.integers(size, size=(count, 10)))
 
 
 def written(folder, name, drawn=0, near=1.0, evaluation=None, **training):
     """A results folder on disk."""
     made = ranks(drawn, near=near)
-    judgement = Judgement("lareqa", LANGUAGES, len(made.ids), 99, {"none": made, "language": made})
+    judgement = RankedBenchmark("lareqa", LANGUAGES, len(made.ids), 99, {"none": made, "language": made})
     card = {"name": name, "training": training, "evaluation": evaluation or {}}
     results.write(folder, card, {"sample": judgement})
     return folder

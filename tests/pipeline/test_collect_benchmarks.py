@@ -67,10 +67,10 @@ def test_folders_and_addresses_end_in_one_folder_with_what_they_are(here):
     file = {"sha256": digest, "bytes": len(BODY)}
     assert cards["own"] == {
         "origin": "own", "licence": "", "format": "lareqa", "languages": ["de"],
-        "questions": 2, "candidates": 2, "files": {"de.json": file, "en.json": file},
+        "queries": 2, "passages": 2, "files": {"de.json": file, "en.json": file},
     }  # fmt: skip
     assert (cards["far"]["origin"], cards["far"]["files"]) == (url, {"fr.json": file})
-    assert (cards["wiki"]["format"], cards["wiki"]["languages"], cards["wiki"]["questions"]) == (
+    assert (cards["wiki"]["format"], cards["wiki"]["languages"], cards["wiki"]["queries"]) == (
         "miracl",
         ["yo"],
         2,
@@ -141,4 +141,4 @@ def test_a_preset_without_a_network_says_what_to_do(here, capsys, monkeypatch):
 
 def test_xquad_r_from_a_folder_counts_what_was_published(xquad_r):
     card = run({"name": "xquad-r", "path": str(xquad_r)})["xquad-r"]
-    assert (card["questions"], card["candidates"], len(card["files"])) == (13090, 13014, 11)
+    assert (card["queries"], card["passages"], len(card["files"])) == (13090, 13014, 11)

@@ -6,6 +6,9 @@ import re
 
 import pytest
 
+from hexapla.pipeline.gate import check_scores
+from hexapla.schema import UserError
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -41,3 +44,51 @@ def test_missing_scores_are_one_line(hexapla, files, tmp_path):
     assert error.startswith("hexapla gate: ")
     assert "scores.json" in error
     assert error.count("\n") == 1
+
+
+GOOD = {"map_multi": 0.8, "rank_distance": 40.0, "own_language_top10": 0.1}
+ACCEPTED = {
+    "sample": {
+        "none": {
+            "map_multi": {"accepted": 0.8, "tolerance": 0.01},
+            "rank_distance": {"accepted": 40.0, "tolerance": 4.0},
+        }
+    }
+}
+
+
+def short(**now):
+    checks = check_scores({"sample": {"none": GOOD | now}}, ACCEPTED, "a.json")
+    return [each.metric.key for each in checks if each.falls_short]
+
+
+def test_the_gate_lets_better_and_slightly_worse_pass():
+    assert short() == []
+    assert short(map_multi=0.95, rank_distance=12.0) == []
+    assert short(map_multi=0.791, rank_distance=43.9) == []
+
+
+def test_the_gate_names_what_falls_short():
+    assert short(map_multi=0.78) == ["map_multi"]
+    assert short(rank_distance=44.1) == ["rank_distance"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "words"),
+    [
+        ({"nope": {"none": {"map_multi": {}}}}, "benchmark 'nope'"),
+        (
+            {"sample": {"language": {"map_multi": {}}}},
+            "centering 'language' was not evaluated; there are: none",
+        ),
+        ({"sample": {"map_multi": 0.5}}, "must be a mapping of metrics"),
+        ({"sample": {"none": {"map": {"accepted": 1, "tolerance": 0}}}}, "'map' is not one of"),
+        ({"sample": {"none": {"map_multi": 0.5}}}, "numbers `accepted` and `tolerance`"),
+        ({"sample": {"none": {"r1_mono": {"accepted": 1, "tolerance": 0}}}}, "no such score"),
+        ({}, "no score to check"),
+    ],
+)
+def test_a_gate_that_checks_nothing_is_a_mistake(accepted, words):
+    with pytest.raises(UserError, match=r"^a\.json: ") as caught:
+        check_scores({"sample": {"none": GOOD}}, accepted, "a.json")
+    assert words in str(caught.value)

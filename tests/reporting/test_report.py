@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from hexapla.evaluation import comparison
+from hexapla.evaluation import statistics
 from hexapla.pipeline.gate import gate
 from hexapla.reporting import report as reporting
 from hexapla.reporting.report import StageSummaries
@@ -27,7 +27,7 @@ CENTERED = [
 
 def report(models=MODELS, **validation):
     benchmarks = models[0].results[0].benchmarks
-    compared = {b: comparison.compared(b, [each.judged() for each in models]) for b in benchmarks}
+    compared = {b: statistics.compare_models(b, [each.judged() for each in models]) for b in benchmarks}
     return reporting.markdown(StageSummaries(*summaries(**validation).values()), models, compared, "figures")
 
 
@@ -60,7 +60,7 @@ def chapter(collect=(), translate=(), **validation):
         told["collect"] | dict(collect), told["translate"] | dict(translate), told["validation"]
     )
     return reporting.markdown(
-        made, MODELS[:1], {"sample": comparison.compared("sample", [MODELS[0].judged()])}, "figures"
+        made, MODELS[:1], {"sample": statistics.compare_models("sample", [MODELS[0].judged()])}, "figures"
     )
 
 
@@ -165,7 +165,7 @@ def test_every_benchmark_has_its_own_chapter():
     both = one._replace(
         scores=one.scores | other.scores,
         benchmarks=one.benchmarks | other.benchmarks,
-        outcomes=one.outcomes | other.outcomes,
+        query_scores=one.query_scores | other.query_scores,
     )
     text = report([MODELS[0]._replace(results=[both])])
     assert re.findall(r"^## Results on (.*)$", text, re.MULTILINE) == ["sample", "xquad-r"]
@@ -240,23 +240,23 @@ def test_the_marks_link_to_the_method():
 def test_a_judged_benchmark_has_its_own_measures_and_no_pictures():
     import numpy as np
 
-    from hexapla.evaluation import results
-    from hexapla.evaluation.per_query import Found, outcomes
+    from hexapla.evaluation.metrics import average_headlines, score_queries
+    from hexapla.evaluation.ranking import JudgedRanks
 
-    found = outcomes(
-        Found(
+    found = score_queries(
+        JudgedRanks(
             ("sw", "yo"), np.array(["1", "1"]), np.array([0, 1]), np.array([[1], [2]]), np.array([[1], [1]])
         )
     )
     made = MODELS[0].results[0]._replace(
-        scores={"miracl": {"none": results.headline(found)}},
+        scores={"miracl": {"none": average_headlines(found)}},
         benchmarks={
             "miracl": {
-                "format": "miracl", "languages": ["sw", "yo"], "questions": 2, "candidates": 500,
+                "format": "miracl", "languages": ["sw", "yo"], "queries": 2, "passages": 500,
                 "centering": {"none": {"judged": {n: o.by_group() for n, o in found["judged"].items()}}},
             }
         },
-        outcomes={"miracl": {"none": found}},
+        query_scores={"miracl": {"none": found}},
     )  # fmt: skip
     alone = MODELS[0]._replace(results=[made])
     text = report([alone]).split("## How to read the figures")[0]

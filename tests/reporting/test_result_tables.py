@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from hexapla.evaluation import comparison
-from hexapla.evaluation.scoreboard import MEASURES, SHORT, held
+from hexapla.evaluation import statistics
+from hexapla.evaluation.metrics import METRICS, SHORT, choose_known
 from hexapla.reporting import result_tables
 from hexapla.reporting.result_tables import Model
 from worlds import LANGUAGES, model, result
@@ -48,12 +48,12 @@ def test_plain_text_comes_out_as_it_went_in(text):
 
 def shown(models, measures):
     judged = [each.judged() for each in models]
-    board = comparison.compared("sample", judged).board
-    return board, comparison.contrasts("sample", judged[0], judged[1:], measures)
+    board = statistics.compare_models("sample", judged).board
+    return board, statistics.compute_contrasts("sample", judged[0], judged[1:], measures)
 
 
 def test_the_best_of_each_column_is_marked_and_what_is_significant_has_a_sign():
-    measures = [MEASURES["map_multi"], MEASURES["rank_distance"], MEASURES["map_mono"]]
+    measures = [METRICS["map_multi"], METRICS["rank_distance"], METRICS["map_mono"]]
     models = [
         model("candidate", map_multi=0.7, rank_distance=20.0),
         model("untuned", map_multi=0.6, rank_distance=9.0),
@@ -66,7 +66,7 @@ def test_the_best_of_each_column_is_marked_and_what_is_significant_has_a_sign():
 
 
 def test_intervals_and_seeds():
-    measures = [MEASURES["map_multi"]]
+    measures = [METRICS["map_multi"]]
     one = model("candidate", map_multi=0.7)
     two = Model("m", [result("m", map_multi=0.6), result("m", seed=8, map_multi=0.8)])
     board, _ = shown([one, two], measures)
@@ -76,7 +76,7 @@ def test_intervals_and_seeds():
 
 
 def test_differences_show_their_p_and_are_bold_where_it_is_small():
-    measures = list(MEASURES.values())[:3]
+    measures = list(METRICS.values())[:3]
     models = [
         model("candidate", map_multi=0.7, map_mono=None),
         model("untuned", map_multi=0.6, map_mono=None),
@@ -90,15 +90,15 @@ def test_differences_show_their_p_and_are_bold_where_it_is_small():
 
 def test_the_terminal_table_has_a_line_for_each_model():
     models = [model("candidate"), model("untuned", map_multi=0.1)]
-    short = held(SHORT, models[0].results[0].scores["sample"]["none"])
-    board, tests = shown(models, list(MEASURES.values())[:12])
+    short = choose_known(SHORT, models[0].results[0].scores["sample"]["none"])
+    board, tests = shown(models, list(METRICS.values())[:12])
     text = result_tables.plain_table("sample", board, tests, short, 3)
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[3:5]] == ["candidate", "untuned"]
     assert max(map(len, lines)) <= 120
     assert "0.100 ▼" in text
     assert "\\" not in text
-    assert "mAP cross" in result_tables.plain_intervals(board, list(MEASURES.values())[:3])
+    assert "mAP cross" in result_tables.plain_intervals(board, list(METRICS.values())[:3])
 
 
 def test_the_matrix_has_questions_as_rows():

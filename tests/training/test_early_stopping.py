@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexapla.evaluation.measures import average_precision
+from hexapla.evaluation.metrics import average_precision
 from hexapla.schema import UserError
 from hexapla.training import early_stopping, loss
 from hexapla.training.samplers import PairIndex

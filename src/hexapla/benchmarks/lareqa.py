@@ -92,7 +92,7 @@ def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sent
     """
     chosen = files(path, languages)
     questions: list[BenchmarkQuery] = []
-    candidates: list[BenchmarkPassage] = []
+    passages: list[BenchmarkPassage] = []
     for lang, file in chosen.items():
         before = len(questions)
         slips = _Slips([], [])
@@ -100,7 +100,7 @@ def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sent
         try:
             for number, paragraph in enumerate(_paragraphs(tree), 1):
                 where = f"paragraph {number}"
-                _read_paragraph(paragraph, where, lang, questions, candidates, slips)
+                _read_paragraph(paragraph, where, lang, questions, passages, slips)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise UserError(f"{file}: {where}: not LAReQA format, {type(error).__name__}: {error}") from None
         except ValueError as error:
@@ -108,9 +108,9 @@ def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sent
         if len(questions) == before:
             raise UserError(f"{file}: holds no questions; leave the language out, or fetch the file again")
         _refuse_twins(file, questions[before:])
-        _weigh(file, "sentences", slips.sentences, sum(one.lang == lang for one in candidates))
+        _weigh(file, "sentences", slips.sentences, sum(one.lang == lang for one in passages))
         _weigh(file, "answers", slips.answers, len(questions) - before)
-    read = ParallelBenchmark(tuple(chosen), questions, candidates, passage_unit)
+    read = ParallelBenchmark(tuple(chosen), questions, passages, passage_unit)
     if len(chosen) > 1 and max(map(len, read.relevant.values())) == 1:
         _log.warning("%s: no question stands in two languages, so only monolingual figures make sense", path)
     return read
@@ -132,7 +132,7 @@ def _read_paragraph(
     where: str,
     lang: str,
     questions: list[BenchmarkQuery],
-    candidates: list[BenchmarkPassage],
+    passages: list[BenchmarkPassage],
     slips: _Slips,
 ) -> None:
     context, breaks = paragraph["context"], paragraph["sentence_breaks"]
@@ -140,7 +140,7 @@ def _read_paragraph(
         raise ValueError(
             f"{where}: {len(breaks)} sentence_breaks for {len(paragraph['sentences'])} sentences"
         )
-    first, end = len(candidates), 0
+    first, end = len(passages), 0
     for (low, high), text in zip(breaks, paragraph["sentences"], strict=True):
         if not text.strip():
             raise ValueError(f"{where}: a sentence is empty (sentence_breaks {low}, {high})")
@@ -151,7 +151,7 @@ def _read_paragraph(
             )
         if context[low:high].strip() != text.strip():
             slips.sentences.append(f"{where}: '{_short(text)}' is not what stands at {low}, {high}")
-        candidates.append(BenchmarkPassage(lang, text, context))
+        passages.append(BenchmarkPassage(lang, text, context))
         end = high
     questions.extend(_question(qa, context, breaks, lang, first, slips) for qa in paragraph["qas"])
 

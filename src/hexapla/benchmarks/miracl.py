@@ -47,7 +47,7 @@ class Passage(NamedTuple):
     """File and line, or file and row."""
 
 
-class Judged(NamedTuple):
+class JudgedBenchmark(NamedTuple):
     """One language of a benchmark: its topics, what is relevant for them, and where its passages lie."""
 
     lang: str
@@ -188,7 +188,7 @@ def _utf8(where: str, text: str) -> str:
 # --- topics and judgements -----------------------------------------------------------------------
 
 
-def load(folder: Path, lang: str, split: str = "dev") -> Judged:
+def load(folder: Path, lang: str, split: str = "dev") -> JudgedBenchmark:
     """Read topics and judgements of a language, and find its corpus; `passages` reads that.
 
     Raises:
@@ -219,7 +219,7 @@ def load(folder: Path, lang: str, split: str = "dev") -> Judged:
         raise UserError(f"{judgements_from[0]}: no topic has a relevant passage (a grade above 0)")
     if skipped:
         _log.warning("%s: %d topics have no relevant passage and are left out", topics_from[0], skipped)
-    return Judged(lang, topics, {t.id: kept[t.id] for t in topics}, skipped, folder, corpus)
+    return JudgedBenchmark(lang, topics, {t.id: kept[t.id] for t in topics}, skipped, folder, corpus)
 
 
 def _topics(files: Iterable[Path]) -> Iterator[tuple[str, str, str]]:
@@ -244,7 +244,7 @@ def _judgements(files: Iterable[Path]) -> Iterator[tuple[str, str, str, int]]:
 # --- passages ------------------------------------------------------------------------------------
 
 
-def passages(judged: Judged) -> Iterator[Passage]:
+def passages(judged: JudgedBenchmark) -> Iterator[Passage]:
     """The corpus in file order, one at a time.
 
     A passage may lack title or text, not both.
@@ -279,7 +279,7 @@ class Ids:
     that merely share a hash (chance 3e-5 with 33 million passages) are told apart.
     """
 
-    def __init__(self, judged: Judged) -> None:
+    def __init__(self, judged: JudgedBenchmark) -> None:
         self.count = 0
         self.positions: dict[str, int] = {}
         """Of the relevant passages that were met."""
@@ -332,7 +332,7 @@ class Ids:
         return lost
 
 
-def survey(judged: Judged) -> Ids:
+def survey(judged: JudgedBenchmark) -> Ids:
     """Read the whole corpus once, so that its mistakes are found before a passage is encoded.
 
     About 6 microseconds a passage: 3 minutes for the largest. Its `count` is what a progress bar wants.
@@ -344,7 +344,7 @@ def survey(judged: Judged) -> Ids:
     return ids
 
 
-def ranks(judged: Judged, ids: Ids, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ranks(judged: JudgedBenchmark, ids: Ids, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each topic's relevant passages stand among its hits.
 
     Args:

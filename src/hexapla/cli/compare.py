@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from hexapla.config import Centering
-from hexapla.evaluation import comparison, results
-from hexapla.evaluation.scoreboard import SHORT, held
+from hexapla.evaluation import results, statistics
+from hexapla.evaluation.metrics import SHORT, choose_known
 from hexapla.reporting import result_tables
 from hexapla.reporting.result_tables import Model
 from hexapla.schema import UserError
@@ -71,7 +71,7 @@ def _group_seeds(dirs: list[Path]) -> list[Model]:
     for folder in read:
         if folder in taken:
             continue
-        seeds = comparison.seeds_of({f: r for f, r in read.items() if f not in taken}, folder)
+        seeds = statistics.find_seeds({f: r for f, r in read.items() if f not in taken}, folder)
         taken |= {f for f, r in read.items() if any(r is each for each in seeds)}
         models.append(Model(names[folder], seeds))
     return models
@@ -113,9 +113,9 @@ def _print_benchmark(benchmark: str, models: list[Model], centering: str, contro
     for model in models[1:] if control else ():
         other = model.judged(str(control))
         judged.append(other._replace(name=f"{other.name}, centered: {control}"))
-    measures, board, tests = comparison.compared(benchmark, judged)
+    measures, board, tests = statistics.compare_models(benchmark, judged)
     languages = len(models[0].results[0].benchmarks[benchmark]["languages"])
-    short = held(SHORT, models[0].results[0].scores[benchmark][centering])
+    short = choose_known(SHORT, models[0].results[0].scores[benchmark][centering])
     title = benchmark if centering == "none" else f"{benchmark}, centered: {centering}"
     print(result_tables.plain_table(title, board, tests, short, languages), end="\n\n")
     print(result_tables.plain_intervals(board, measures), end="\n\n")

@@ -14,9 +14,9 @@ import typer
 from hexapla import config
 from hexapla.benchmarks import registry
 from hexapla.config import Benchmark, Centering, Precision
-from hexapla.evaluation import comparison, results
+from hexapla.evaluation import results, statistics
+from hexapla.evaluation.metrics import METRICS, SHORT, choose_known
 from hexapla.evaluation.results import Result
-from hexapla.evaluation.scoreboard import MEASURES, SHORT, held
 from hexapla.parallel import distributed
 from hexapla.reporting import result_tables
 from hexapla.reporting.result_tables import Model
@@ -101,8 +101,8 @@ def evaluate(
     folder = Path(model) if Path(model).is_dir() else None
     name = folder.resolve().name if folder else model
     kinds = cast("tuple[Centering, ...]", tuple(centering or ["none"]))
-    settings = evaluation.Settings(query_tokens, passage_tokens, precision, kinds)
-    found = evaluation.judge(judged, tasks, settings, folder=folder, name=name)
+    settings = evaluation.EvaluationSettings(query_tokens, passage_tokens, precision, kinds)
+    found = evaluation.evaluate_encoder(judged, tasks, settings, folder=folder, name=name)
     if not distributed.is_main():
         return
     card = {
@@ -111,7 +111,7 @@ def evaluate(
         "training": encoder.read_card(folder),
         "evaluation": found.settings,
     }
-    result = results.write(out, card, found.judged) if out else results.made(card, found.judged)
+    result = results.write(out, card, found.ranked) if out else results.build_result(card, found.ranked)
     for task in tasks:
         _print_benchmark(task.name, name, result)
     if out:
@@ -127,20 +127,20 @@ def _read_benchmarks(params: Path | None) -> tuple[Benchmark, ...]:
 
 def _read_tasks(
     names: list[str], configured: tuple[Benchmark, ...], passage_unit: str | None
-) -> list[evaluation.Task]:
+) -> list[evaluation.LoadedBenchmark]:
     from hexapla.evaluation import evaluate as evaluation
 
     if distributed.is_main():  # first and alone: what has to be fetched is then there for the others
         for text in names:
             registry.look_up(text, configured)
     distributed.barrier()
-    tasks: list[evaluation.Task] = []
+    tasks: list[evaluation.LoadedBenchmark] = []
     for text in names:
         found = registry.look_up(text, configured)
         if found.name in [task.name for task in tasks]:
             raise UserError(f"--benchmark: two are called '{found.name}'; judge them one after another")
         kind = passage_unit or found.passage_unit
-        tasks.append(evaluation.task(found.name, found.folder, found.languages, kind))
+        tasks.append(evaluation.load_benchmark(found.name, found.folder, found.languages, kind))
     return tasks
 
 
@@ -149,15 +149,15 @@ def _print_benchmark(benchmark: str, name: str, result: Result) -> None:
     kinds = list(result.benchmarks[benchmark]["centering"])
     model = Model(name, [result])
     board = [
-        (how if how != "none" else "as it is", comparison.figures(benchmark, model.judged(how)))
+        (how if how != "none" else "as it is", statistics.estimate_metrics(benchmark, model.judged(how)))
         for how in kinds
     ]
-    measures = held(MEASURES.values(), result.scores[benchmark][kinds[0]])
+    measures = choose_known(METRICS.values(), result.scores[benchmark][kinds[0]])
     print(f"\n{name} on {benchmark}, 95 % intervals over source questions")
     print(result_tables.plain_intervals(board, measures), end="\n\n")
     print(f"{board[0][0]}, by the question's language")
     print(
         result_tables.plain_languages(
-            result, benchmark, kinds[0], held(SHORT, result.scores[benchmark][kinds[0]])
+            result, benchmark, kinds[0], choose_known(SHORT, result.scores[benchmark][kinds[0]])
         )
     )

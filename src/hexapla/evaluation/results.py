@@ -1,9 +1,9 @@
-"""A model's results folder: what evaluating writes, and what report, comparison and gate read.
+"""A model's results folder: what evaluating writes, and what the report, comparisons and the gate read.
 
-- `scores.json`: the headline figures, {benchmark: {centering: {measure: figure}}}; DVC's metrics.
-- `details.json`: the model's card, and figures by language and by pair of languages.
-- `questions.parquet`: a row for each benchmark, centering and question: the ranks of its relevant
-  passages and their languages. Every figure can be computed anew from it.
+- `scores.json`: the headline scores, {benchmark: {centering: {metric: score}}}; DVC's metrics.
+- `details.json`: the model's card, and scores by language and by pair of languages.
+- `questions.parquet`: a row for each benchmark, centering and query: the ranks of its relevant passages and
+  their languages. Every score can be computed again from it.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hexapla.evaluation import bias
-from hexapla.evaluation.per_query import Found, Outcomes, outcomes
-from hexapla.evaluation.ranking import Ranks
-from hexapla.evaluation.scoreboard import MEASURES, Scores
+from hexapla.evaluation import metrics
+from hexapla.evaluation.metrics import Scores, ScoresBySetting, average_headlines, score_queries
+from hexapla.evaluation.ranking import JudgedRanks, ParallelRanks
 from hexapla.io import cache, tables
 from hexapla.io.tables import Ragged
 from hexapla.schema import UNFOUND, UserError
@@ -23,26 +22,28 @@ from hexapla.schema import UNFOUND, UserError
 SCORES, DETAILS, QUESTIONS = "scores.json", "details.json", "questions.parquet"
 
 
-class Judgement(NamedTuple):
-    """One benchmark, judged: its size, and the ranks under each centering."""
+class RankedBenchmark(NamedTuple):
+    """One benchmark, ranked by a model: its size, and the ranks under each centering."""
 
     format: str
     languages: tuple[str, ...]
-    questions: int
-    candidates: int
-    ranks: Mapping[str, Ranks | Found]
+    queries: int
+    passages: int
+    ranks: Mapping[str, ParallelRanks | JudgedRanks]
     """By centering: none, language (the pool's means), trained (the model's own)."""
 
 
 class Result(NamedTuple):
-    """A results folder that was read."""
+    """The content of a results folder."""
 
     card: Mapping[str, Any]
-    """`name`, `model_sha256`, and the settings of `training` (empty for a model from elsewhere) and of `evaluation`."""
+    """`name`, `model_sha256`, and the settings of `training` (empty for a model from elsewhere) and of
+    `evaluation`."""
     scores: Mapping[str, Mapping[str, Scores]]
+    """By benchmark, then by centering."""
     benchmarks: Mapping[str, Mapping[str, Any]]
-    """By benchmark: format, languages, sizes, and under `centering` figures by language and pair."""
-    outcomes: Mapping[str, Mapping[str, Outcomes]]
+    """By benchmark: format, languages, sizes, and under `centering` scores by language and pair."""
+    query_scores: Mapping[str, Mapping[str, ScoresBySetting]]
     """By benchmark, then by centering."""
 
     @property
@@ -56,27 +57,35 @@ class Result(NamedTuple):
         return dict(self.card.get("evaluation", {}))
 
 
-def made(card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:
-    """Ranks to every figure."""
-    found = {name: {how: outcomes(r) for how, r in each.ranks.items()} for name, each in judged.items()}
-    scores = {name: {how: headline(o) for how, o in each.items()} for name, each in found.items()}
+def build_result(card: Mapping[str, Any], ranked: Mapping[str, RankedBenchmark]) -> Result:
+    """Compute every score from the ranks."""
+    query_scores = {
+        name: {how: score_queries(ranks) for how, ranks in each.ranks.items()}
+        for name, each in ranked.items()
+    }
+    scores = {
+        name: {how: average_headlines(scored) for how, scored in each.items()}
+        for name, each in query_scores.items()
+    }
     details = {
         name: {
             "format": each.format,
             "languages": list(each.languages),
-            "questions": each.questions,
-            "candidates": each.candidates,
-            "centering": {how: _by_group(found[name][how], ranks) for how, ranks in each.ranks.items()},
+            "queries": each.queries,
+            "passages": each.passages,
+            "centering": {
+                how: _average_groups(query_scores[name][how], ranks) for how, ranks in each.ranks.items()
+            },
         }
-        for name, each in judged.items()
+        for name, each in ranked.items()
     }
-    return Result(dict(card), scores, details, found)
+    return Result(dict(card), scores, details, query_scores)
 
 
-def write(folder: Path, card: Mapping[str, Any], judged: Mapping[str, Judgement]) -> Result:
-    """Write the three files, each whole or not at all, the scores last; others in the folder stay."""
-    result = made(card, judged)
-    tables.write_columns(folder / QUESTIONS, _columns(judged))
+def write(folder: Path, card: Mapping[str, Any], ranked: Mapping[str, RankedBenchmark]) -> Result:
+    """Write the three files, each atomically and the scores last; others in the folder stay."""
+    result = build_result(card, ranked)
+    tables.write_columns(folder / QUESTIONS, _to_columns(ranked))
     cache.write_json(folder / DETAILS, {"model": result.card, "benchmarks": result.benchmarks})
     cache.write_json(folder / SCORES, result.scores)
     return result
@@ -86,7 +95,7 @@ def read(folder: Path) -> Result:
     """Read a folder that `write` wrote.
 
     Raises:
-        UserError: a file is missing, broken or of another version.
+        UserError: a file is missing, broken, or of another version.
     """
     for file in (SCORES, DETAILS, QUESTIONS):
         if not (folder / file).is_file():
@@ -97,146 +106,142 @@ def read(folder: Path) -> Result:
     scores, details = cache.read_json(folder / SCORES), cache.read_json(folder / DETAILS)
     columns = tables.read_columns(folder / QUESTIONS)
     try:
-        ranks = _ranks(columns, details["benchmarks"])
+        ranks = _read_ranks(columns, details["benchmarks"])
         card, benchmarks = details["model"], details["benchmarks"]
         scores = {n: {how: dict(scores[n][how]) for how in d["centering"]} for n, d in benchmarks.items()}
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
             f"{folder}: not a results folder of this version ({error!r}); evaluate again"
         ) from None
-    found = {name: {how: outcomes(r) for how, r in each.items()} for name, each in ranks.items()}
-    return Result(card, scores, benchmarks, found)
+    query_scores = {n: {how: score_queries(r) for how, r in each.items()} for n, each in ranks.items()}
+    return Result(card, scores, benchmarks, query_scores)
 
 
-def headline(found: Outcomes) -> dict[str, float | None]:
-    """The averages under flat, stable names: `map_mono`, ..., `rank_distance`; or `ndcg10`, `r100`."""
-    return {
-        key: found[measure.setting][measure.name].figure()
-        for key, measure in MEASURES.items()
-        if measure.setting in found
-    }
-
-
-def flat(scores: Mapping[str, Mapping[str, Scores]]) -> dict[str, float]:
-    """Every figure under one name, as MLflow wants them: `sample/map_multi`, `sample/language/map_multi`."""
+def flatten(scores: Mapping[str, Mapping[str, Scores]]) -> dict[str, float]:
+    """Give every score one name, as MLflow wants it: `sample/map_multi`, `sample/language/map_multi`."""
     return {
         f"{benchmark}/{key}" if how == "none" else f"{benchmark}/{how}/{key}": value
         for benchmark, variants in scores.items()
-        for how, figures in variants.items()
-        for key, value in figures.items()
+        for how, by_metric in variants.items()
+        for key, value in by_metric.items()
         if value is not None
     }
 
 
-def _by_group(found: Outcomes, ranks: Ranks | Found) -> dict[str, Any]:
-    """Figures by language or pair, and the matrices of question by passage language."""
+def _average_groups(scores: ScoresBySetting, ranks: ParallelRanks | JudgedRanks) -> dict[str, Any]:
+    """Average by language or pair, and compute the matrices of query language by passage language."""
     parts: dict[str, Any] = {
-        setting: {name: outcome.by_group() for name, outcome in each.items()}
-        for setting, each in found.items()
+        setting: {name: each.by_group() for name, each in by_metric.items()}
+        for setting, by_metric in scores.items()
     }
-    if isinstance(ranks, Ranks):
-        parts["matrices"] = {
-            "r1": _listed(bias.found_first(ranks.single, ranks.asked)),
-            "share_top10": _listed(bias.shown(ranks.top, ranks.asked, languages=len(ranks.languages))),
-        }
+    if isinstance(ranks, ParallelRanks):
+        recall = metrics.recall_matrix(ranks.in_language, ranks.query_languages)
+        share = metrics.share_matrix(
+            ranks.top_languages, ranks.query_languages, languages=len(ranks.languages)
+        )
+        parts["matrices"] = {"r1": _to_lists(recall), "share_top10": _to_lists(share)}
     return parts
 
 
-def _listed(matrix: np.ndarray) -> list[list[float | None]]:
-    """Rows the question's language, columns the passage's, in the order of `languages`."""
+def _to_lists(matrix: np.ndarray) -> list[list[float | None]]:
+    """Rows are the query's language, columns the passage's, in the order of `languages`."""
     return [[None if np.isnan(cell) else round(float(cell), 6) for cell in row] for row in matrix]
 
 
 # --- ranks as columns --------------------------------------------------------------------------
 
 
-def _columns(judged: Mapping[str, Judgement]) -> dict[str, Any]:
+def _to_columns(ranked: Mapping[str, RankedBenchmark]) -> dict[str, Any]:
     parts = [
         {
             "benchmark": np.full(len(ranks.ids), name),
             "centering": np.full(len(ranks.ids), how),
-            "lang": np.array(ranks.languages)[ranks.asked],
+            "lang": np.array(ranks.languages)[ranks.query_languages],
             "id": ranks.ids.astype(str),
-            **(_parallel_columns(ranks) if isinstance(ranks, Ranks) else _judged_columns(ranks)),
+            **(_parallel_columns(ranks) if isinstance(ranks, ParallelRanks) else _judged_columns(ranks)),
         }
-        for name, each in judged.items()
+        for name, each in ranked.items()
         for how, ranks in each.ranks.items()
     ]
-    return {column: _joined([part[column] for part in parts]) for column in parts[0]}
+    return {column: _concatenate([part[column] for part in parts]) for column in parts[0]}
 
 
-def _joined(parts: list[Any]) -> Any:
+def _concatenate(parts: list[Any]) -> Any:
     if isinstance(parts[0], Ragged):
         return Ragged(np.concatenate([p.values for p in parts]), np.concatenate([p.lengths for p in parts]))
     return np.concatenate(parts).astype(object)
 
 
-def _parallel_columns(ranks: Ranks) -> dict[str, Ragged]:
-    rows, found = np.nonzero(ranks.single)
+def _parallel_columns(ranks: ParallelRanks) -> dict[str, Ragged]:
+    rows, langs = np.nonzero(ranks.in_language)
     names, lengths = np.array(ranks.languages, dtype=object), np.bincount(rows, minlength=len(ranks.ids))
+    top = ranks.top_languages
     return {
-        "passage_lang": Ragged(names[found], lengths),
-        "rank": Ragged(ranks.single[rows, found].astype(object), lengths),
-        "rank_in_all": Ragged(ranks.multi[rows, found].astype(object), lengths),
+        "passage_lang": Ragged(names[langs], lengths),
+        "rank": Ragged(ranks.in_language[rows, langs].astype(object), lengths),
+        "rank_in_all": Ragged(ranks.in_pool[rows, langs].astype(object), lengths),
         "grade": Ragged(np.ones(len(rows), dtype=np.int64), lengths),
-        "top_lang": Ragged(names[ranks.top].ravel(), np.full(len(ranks.ids), ranks.top.shape[1])),
+        "top_lang": Ragged(names[top].ravel(), np.full(len(ranks.ids), top.shape[1])),
     }
 
 
-def _judged_columns(found: Found) -> dict[str, Ragged]:
-    rows, at = np.nonzero(found.ranks)
-    names, lengths = np.array(found.languages, dtype=object), np.bincount(rows, minlength=len(found.ids))
-    values = found.ranks[rows, at]
-    none, nothing = np.zeros(len(found.ids), dtype=np.int64), np.array([], dtype=object)
+def _judged_columns(ranks: JudgedRanks) -> dict[str, Ragged]:
+    rows, at = np.nonzero(ranks.ranks)
+    names, lengths = np.array(ranks.languages, dtype=object), np.bincount(rows, minlength=len(ranks.ids))
+    values = ranks.ranks[rows, at]
+    none, nothing = np.zeros(len(ranks.ids), dtype=np.int64), np.array([], dtype=object)
     return {
-        "passage_lang": Ragged(names[found.asked[rows]], lengths),
+        "passage_lang": Ragged(names[ranks.query_languages[rows]], lengths),
         "rank": Ragged(np.where(values == UNFOUND, None, values), lengths),  # type: ignore[call-overload]
         "rank_in_all": Ragged(nothing, none),
-        "grade": Ragged(found.grades[rows, at].astype(np.int64), lengths),
+        "grade": Ragged(ranks.grades[rows, at].astype(np.int64), lengths),
         "top_lang": Ragged(nothing, none),
     }
 
 
-def _ranks(columns: Mapping[str, Any], details: Mapping[str, Any]) -> dict[str, dict[str, Ranks | Found]]:
-    found: dict[str, dict[str, Ranks | Found]] = {}
+def _read_ranks(
+    columns: Mapping[str, Any], details: Mapping[str, Any]
+) -> dict[str, dict[str, ParallelRanks | JudgedRanks]]:
+    ranks: dict[str, dict[str, ParallelRanks | JudgedRanks]] = {}
     for name, detail in details.items():
-        kind = _read_parallel if detail["format"] == "lareqa" else _read_judged
-        found[name] = {
-            how: kind(columns, (columns["benchmark"] == name) & (columns["centering"] == how), detail)
+        read_kind = _read_parallel if detail["format"] == "lareqa" else _read_judged
+        ranks[name] = {
+            how: read_kind(columns, (columns["benchmark"] == name) & (columns["centering"] == how), detail)
             for how in detail["centering"]
         }
-    return found
+    return ranks
 
 
-def _read_parallel(columns: Mapping[str, Any], rows: np.ndarray, detail: Mapping[str, Any]) -> Ranks:
+def _read_parallel(columns: Mapping[str, Any], rows: np.ndarray, detail: Mapping[str, Any]) -> ParallelRanks:
     languages = tuple(detail["languages"])
     position = {lang: i for i, lang in enumerate(languages)}
-    passages, lengths = _rows(columns["passage_lang"], rows)
+    passages, lengths = _select(columns["passage_lang"], rows)
     where = (np.repeat(np.arange(len(lengths)), lengths), np.array([position[lang] for lang in passages]))
-    single = np.zeros((len(lengths), len(languages)), dtype=np.int64)
-    multi = np.zeros_like(single)
-    single[where] = _rows(columns["rank"], rows)[0]
-    multi[where] = _rows(columns["rank_in_all"], rows)[0]
-    top, size = _rows(columns["top_lang"], rows)
-    asked = np.array([position[lang] for lang in columns["lang"][rows]])
-    first = np.array([position[lang] for lang in top]).reshape(len(size), -1)
-    return Ranks(languages, columns["id"][rows].astype(str), asked, single, multi, first)
+    in_language = np.zeros((len(lengths), len(languages)), dtype=np.int64)
+    in_pool = np.zeros_like(in_language)
+    in_language[where] = _select(columns["rank"], rows)[0]
+    in_pool[where] = _select(columns["rank_in_all"], rows)[0]
+    top, size = _select(columns["top_lang"], rows)
+    query_languages = np.array([position[lang] for lang in columns["lang"][rows]])
+    top_languages = np.array([position[lang] for lang in top]).reshape(len(size), -1)
+    ids = columns["id"][rows].astype(str)
+    return ParallelRanks(languages, ids, query_languages, in_language, in_pool, top_languages)
 
 
-def _read_judged(columns: Mapping[str, Any], rows: np.ndarray, detail: Mapping[str, Any]) -> Found:
+def _read_judged(columns: Mapping[str, Any], rows: np.ndarray, detail: Mapping[str, Any]) -> JudgedRanks:
     languages = tuple(detail["languages"])
     position = {lang: i for i, lang in enumerate(languages)}
-    values, lengths = _rows(columns["rank"], rows)
+    values, lengths = _select(columns["rank"], rows)
     within = np.concatenate([np.arange(length) for length in lengths])
     where = (np.repeat(np.arange(len(lengths)), lengths), within)
     ranks = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
     grades = np.zeros_like(ranks)
     missed = np.isnan(values.astype(float))
     ranks[where] = np.where(missed, UNFOUND, np.where(missed, 0, values).astype(np.int64))
-    grades[where] = _rows(columns["grade"], rows)[0]
-    asked = np.array([position[lang] for lang in columns["lang"][rows]])
-    return Found(languages, columns["id"][rows].astype(str), asked, ranks, grades)
+    grades[where] = _select(columns["grade"], rows)[0]
+    query_languages = np.array([position[lang] for lang in columns["lang"][rows]])
+    return JudgedRanks(languages, columns["id"][rows].astype(str), query_languages, ranks, grades)
 
 
-def _rows(column: Ragged, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _select(column: Ragged, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return column.values[np.repeat(rows, column.lengths)], column.lengths[rows]

@@ -155,12 +155,12 @@ def _count_texts(found: LocalBenchmark) -> dict[str, int]:
     Of a MIRACL corpus, which may have gigabytes, only the topics and judgements are read.
     """
     if found.format == "miracl":
-        return {"questions": sum(len(miracl.load(found.folder, lang).topics) for lang in found.languages)}
+        return {"queries": sum(len(miracl.load(found.folder, lang).topics) for lang in found.languages)}
     # All languages are read, because `validate` looks for each in the training data.
     read = suites.load(found.folder, passage_unit=found.passage_unit)
     return {
-        "questions": sum(question.lang in found.languages for question in read.queries),
-        "candidates": sum(candidate.lang in found.languages for candidate in read.passages),
+        "queries": sum(query.lang in found.languages for query in read.queries),
+        "passages": sum(passage.lang in found.languages for passage in read.passages),
     }
 
 

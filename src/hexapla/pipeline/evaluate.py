@@ -28,12 +28,14 @@ def evaluate(
     from hexapla.modeling import encoder
 
     # All are read before the first is encoded: a broken file costs no work.
-    tasks = [evaluation.task(b.name, data / b.name, b.languages, b.passage_unit) for b in benchmarks]
+    tasks = [
+        evaluation.load_benchmark(b.name, data / b.name, b.languages, b.passage_unit) for b in benchmarks
+    ]
     judged = encoder.load(str(model), prompts={})
-    settings = evaluation.Settings(
+    settings = evaluation.EvaluationSettings(
         evaluate.query_tokens, evaluate.passage_tokens, evaluate.precision, evaluate.centering
     )
-    found = evaluation.judge(judged, tasks, settings, folder=model, name=model.name)
+    found = evaluation.evaluate_encoder(judged, tasks, settings, folder=model, name=model.name)
     if not distributed.is_main():
         return
     identity = hashing.sha256(model)
@@ -43,7 +45,7 @@ def evaluate(
         "training": encoder.read_card(model),
         "evaluation": found.settings,
     }
-    result = results.write(out, card, found.judged)
+    result = results.write(out, card, found.ranked)
     with tracking.run(model.name, model_sha256=identity) as tracked:
-        tracked.metrics(results.flat(result.scores))
+        tracked.metrics(results.flatten(result.scores))
         tracked.artifacts([out / results.QUESTIONS], "questions")

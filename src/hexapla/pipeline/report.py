@@ -5,10 +5,10 @@ from itertools import chain
 from pathlib import Path
 
 from hexapla import config, tracking
-from hexapla.evaluation import comparison as comparing
 from hexapla.evaluation import results
-from hexapla.evaluation.comparison import Comparison
-from hexapla.evaluation.scoreboard import SHORT, held
+from hexapla.evaluation import statistics as comparing
+from hexapla.evaluation.metrics import SHORT, choose_known
+from hexapla.evaluation.statistics import Comparison
 from hexapla.io import cache
 from hexapla.reporting import html as pages
 from hexapla.reporting import plots, result_tables
@@ -54,7 +54,7 @@ def report(
     with cache.atomic_folder(pictures) as folder:
         _draw(folder, facts, models, curves)
     judged_on = models[0].results[0].benchmarks
-    compared = {b: comparing.compared(b, [model.judged() for model in models]) for b in judged_on}
+    compared = {b: comparing.compare_models(b, [model.judged() for model in models]) for b in judged_on}
     text = reporting.markdown(facts, models, compared, pictures.name)
     drawn = sorted(pictures.iterdir())
     cache.write_text(markdown, text)
@@ -63,7 +63,7 @@ def report(
         with tracking.run(model.name, model_sha256=model.training["model_sha256"]) as tracked:
             if tracked.new:  # trained elsewhere, or before this store was there: DVC had it cached
                 tracked.parameters(model.training)
-                tracked.metrics(results.flat(model.results[0].scores))
+                tracked.metrics(results.flatten(model.results[0].scores))
             tracked.artifacts([markdown, html], "report")
             tracked.artifacts(drawn, f"report/{pictures.name}")
         if not tracked.alive:
@@ -79,7 +79,7 @@ def _models(comparison: config.Comparison, judged: Path, training: Path) -> list
     return [
         Model(
             name,
-            comparing.seeds_of(
+            comparing.find_seeds(
                 {name: found[name]} | {n: r for n, r in found.items() if n != _CANDIDATE}, name
             ),
             cache.read_json(training / f"{name}.json"),
@@ -92,7 +92,7 @@ def _print(candidate: Model, compared: dict[str, Comparison]) -> None:
     """The comparison, short enough for a terminal."""
     result = candidate.results[0]
     for benchmark, (_, board, tests) in compared.items():
-        short = held(SHORT, result.scores[benchmark]["none"])
+        short = choose_known(SHORT, result.scores[benchmark]["none"])
         languages = len(result.benchmarks[benchmark]["languages"])
         _log.info("\n%s", result_tables.plain_table(benchmark, board, tests, short, languages))
     _log.info(

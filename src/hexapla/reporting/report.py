@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from hexapla.evaluation import comparison
-from hexapla.evaluation.comparison import Comparison
-from hexapla.evaluation.scoreboard import BIAS, JUDGED, MEASURES, QUALITY, best, held
+from hexapla.evaluation import statistics
+from hexapla.evaluation.metrics import BIAS, JUDGED, METRICS, QUALITY, choose_known, find_best
+from hexapla.evaluation.statistics import Comparison
 from hexapla.reporting.result_tables import (
     Markdown,
     Model,
@@ -107,9 +107,9 @@ def markdown(
         models=models,
         benchmarks=[_benchmark(name, models, compared[name]) for name in models[0].results[0].scores],
         statistics={
-            "level": comparison.LEVEL,
-            "resamples": comparison.RESAMPLES,
-            "rounds": comparison.ROUNDS,
+            "level": statistics.LEVEL,
+            "resamples": statistics.RESAMPLES,
+            "rounds": statistics.ROUNDS,
         },
         verdicts=_VERDICTS,
         measures=_measures(models),
@@ -176,8 +176,8 @@ def _benchmark(name: str, models: Sequence[Model], compared: Comparison) -> dict
     measures, shown, tests = compared
     languages = len(detail["languages"])
     judged = detail["format"] == "miracl"
-    multi = first.outcomes[name]["none"].get("multi")
-    by = JUDGED if judged else [MEASURES[key] for key in ("map_mono", "map_multi", "rank_distance")]
+    multi = first.query_scores[name]["none"].get("multi")
+    by = JUDGED if judged else [METRICS[key] for key in ("map_mono", "map_multi", "rank_distance")]
     return {
         "name": name,
         "detail": detail,
@@ -214,7 +214,7 @@ def _headlines(compared: Comparison, languages: int) -> list[dict[str, Any]]:
         key, mine = measure.key, shown[0][1][measure.key].value
         if key not in _HEADLINES or mine is None:
             continue
-        leaders = best(measure, [{key: figures[key].value} for _, figures in shown], languages)
+        leaders = find_best(measure, [{key: figures[key].value} for _, figures in shown], languages)
         others = []
         for (title, figures), test in zip(shown[1:], tests, strict=True):
             p, text = test[key].p, escape(f"{title} {measure.show(figures[key].value)}")
@@ -255,12 +255,12 @@ def _centered(name: str, models: Sequence[Model]) -> dict[str, Any] | None:
     kinds = [how for how in models[0].results[0].benchmarks[name]["centering"] if how != "none"]
     if not kinds:
         return None
-    measures = [MEASURES[key] for key in _CENTERED]
+    measures = [METRICS[key] for key in _CENTERED]
     rows = []
     for model in models:
         for how in ("none", *kinds):
             judged = model.judged(how)
-            cells = (each.show(judged.outcome(name, each).figure()) for each in measures)
+            cells = (each.show(judged.query_scores(name, each).average()) for each in measures)
             rows.append([model.title, _VECTORS[how], *cells])
     return {
         "header": ["model", "embeddings", *(each.title for each in measures)],
@@ -274,13 +274,13 @@ def _against_untuned(name: str, models: Sequence[Model], how: str) -> list[dict[
     untuned = next((model for model in models if model.results[0].training.get("sampler") == "untuned"), None)
     if untuned is None or untuned is models[0]:
         return []
-    headlines = [MEASURES["map_multi"], MEASURES["rank_distance"]]
-    measures = held(headlines, untuned.results[0].scores[name][how])
+    headlines = [METRICS["map_multi"], METRICS["rank_distance"]]
+    measures = choose_known(headlines, untuned.results[0].scores[name][how])
     mine, other = models[0].judged(), untuned.judged(how)
-    (test,) = comparison.contrasts(name, mine, [other], measures)
+    (test,) = statistics.compute_contrasts(name, mine, [other], measures)
     lines = []
     for measure in measures:
-        a, b = mine.outcome(name, measure).figure(), other.outcome(name, measure).figure()
+        a, b = mine.query_scores(name, measure).average(), other.query_scores(name, measure).average()
         contrast = test[measure.key]
         if a is None or b is None or contrast.p is None:
             continue
@@ -301,7 +301,7 @@ def _against_untuned(name: str, models: Sequence[Model], how: str) -> list[dict[
 def _measures(models: Sequence[Model]) -> list[list[str]]:
     better = {"higher": "higher", "lower": "lower", "even": "nearest to 1 / number of languages"}
     known = {key for each in models[0].results[0].scores.values() for key in each["none"]}
-    return [[m.title, m.meaning, better[m.better]] for m in MEASURES.values() if m.key in known]
+    return [[m.title, m.meaning, better[m.better]] for m in METRICS.values() if m.key in known]
 
 
 def _run(model: Model) -> list[Any]:

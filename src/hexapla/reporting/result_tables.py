@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hexapla.evaluation.comparison import Board, Contrast, Figure, Judged
+from hexapla.evaluation.metrics import Metric, find_best
 from hexapla.evaluation.results import Result
-from hexapla.evaluation.scoreboard import Measure, best
+from hexapla.evaluation.statistics import Board, Contrast, Estimate, EvaluatedModel
 from hexapla.reporting.terminal import render_table
 
 
@@ -34,8 +34,8 @@ class Model(NamedTuple):
             how += f", {card['languages_per_id']} languages"
         return self.name if how in self.name.split("-") else f"{self.name} ({how})"
 
-    def judged(self, centering: str = "none") -> Judged:
-        return Judged(self.title, self.results, centering)
+    def judged(self, centering: str = "none") -> EvaluatedModel:
+        return EvaluatedModel(self.title, self.results, centering)
 
     def detail(self, benchmark: str, centering: str = "none") -> Mapping[str, Any]:
         """Figures by language and pair, of the model's own seed."""
@@ -86,7 +86,7 @@ BETTER, WORSE = "▲", "▼"
 def board(
     models: Board,
     tests: Sequence[Mapping[str, Contrast]],
-    measures: Sequence[Measure],
+    measures: Sequence[Metric],
     languages: int,
     mark: str = "**{}**",
 ) -> list[list[str]]:
@@ -101,7 +101,7 @@ def board(
     """
     rows = [[title] for title, _ in models]
     for measure in measures:
-        leaders = best(measure, [{measure.key: f[measure.key].value} for _, f in models], languages)
+        leaders = find_best(measure, [{measure.key: f[measure.key].value} for _, f in models], languages)
         for position, (row, (_, figures)) in enumerate(zip(rows, models, strict=True)):
             text = measure.show(figures[measure.key].value)
             text = mark.format(text) if position in leaders else text
@@ -111,7 +111,7 @@ def board(
 
 
 def _sign(
-    models: Board, tests: Sequence[Mapping[str, Contrast]], position: int, measure: Measure, languages: int
+    models: Board, tests: Sequence[Mapping[str, Contrast]], position: int, measure: Metric, languages: int
 ) -> str:
     if position == 0 or not tests[position - 1][measure.key].significant:
         return ""
@@ -121,12 +121,12 @@ def _sign(
     return BETTER if measure.distance(other, languages) < measure.distance(mine, languages) else WORSE
 
 
-def intervals(models: Board, measures: Sequence[Measure]) -> list[list[str]]:
+def intervals(models: Board, measures: Sequence[Metric]) -> list[list[str]]:
     """A row for each measure, a column for each model: the figure and its interval."""
     return [[m.title, *(_interval(m, figures[m.key]) for _, figures in models)] for m in measures]
 
 
-def _interval(measure: Measure, figure: Figure) -> str:
+def _interval(measure: Metric, figure: Estimate) -> str:
     text = measure.show(figure.value)
     if figure.low is not None:
         text += f" [{measure.show(figure.low)}, {measure.show(figure.high)}]"
@@ -135,12 +135,12 @@ def _interval(measure: Measure, figure: Figure) -> str:
     return text
 
 
-def deltas(tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure]) -> list[list[str]]:
+def deltas(tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Metric]) -> list[list[str]]:
     """A row for each measure, a column for each contrast: the difference and its p, bold if significant."""
     return [[m.title, *(_delta(m, test[m.key]) for test in tests)] for m in measures]
 
 
-def _delta(measure: Measure, contrast: Contrast, mark: str = "**{}**") -> str:
+def _delta(measure: Metric, contrast: Contrast, mark: str = "**{}**") -> str:
     if contrast.difference is None:
         return "–"
     number = f"{contrast.difference:+.{measure.digits}f}".replace("-", "−")
@@ -156,7 +156,7 @@ def p_value(p: float) -> Markdown:
     return Markdown("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
 
 
-def by_language(benchmark: str, models: Sequence[Model], measures: Sequence[Measure]) -> list[dict[str, Any]]:
+def by_language(benchmark: str, models: Sequence[Model], measures: Sequence[Metric]) -> list[dict[str, Any]]:
     """A table for each metric (`title`, `header`, `rows`): the language of the query by model."""
     header = ["language", *(model.title for model in models)]
     tables = []
@@ -174,7 +174,7 @@ def plain_table(
     benchmark: str,
     models: Board,
     tests: Sequence[Mapping[str, Contrast]],
-    measures: Sequence[Measure],
+    measures: Sequence[Metric],
     languages: int,
 ) -> str:
     """The comparison for a terminal, a line for each model."""
@@ -184,20 +184,20 @@ def plain_table(
 
 
 def plain_deltas(
-    names: Sequence[str], tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Measure]
+    names: Sequence[str], tests: Sequence[Mapping[str, Contrast]], measures: Sequence[Metric]
 ) -> str:
     """Differences and p for a terminal, a line for each measure; † where significant."""
     rows = [[m.title, *(_delta(m, test[m.key], "{} †") for test in tests)] for m in measures]
     return render_table(["", *names], rows, "l" + "r" * len(names))
 
 
-def plain_intervals(models: Board, measures: Sequence[Measure]) -> str:
+def plain_intervals(models: Board, measures: Sequence[Metric]) -> str:
     """Figures and intervals for a terminal, a line for each measure."""
     rows, names = intervals(models, measures), [title for title, _ in models]
     return render_table(["", *names], rows, "l" + "r" * len(names))
 
 
-def plain_languages(result: Result, benchmark: str, centering: str, measures: Sequence[Measure]) -> str:
+def plain_languages(result: Result, benchmark: str, centering: str, measures: Sequence[Metric]) -> str:
     """Figures by the question's language, for a terminal; across pairs, the mean over the others."""
     detail = result.benchmarks[benchmark]
     part = detail["centering"][centering]

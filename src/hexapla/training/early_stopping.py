@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hexapla.evaluation import ranking
-from hexapla.evaluation.per_query import outcomes
+from hexapla.evaluation.metrics import score_queries
 from hexapla.schema import BenchmarkPassage, BenchmarkQuery, ParallelBenchmark, UserError
 from hexapla.training.samplers import PairIndex
 
@@ -96,7 +96,7 @@ def multilingual_map(
     Raises:
         UserError: a vector is not finite.
     """
-    figure = outcomes(ranking.rank(benchmark, queries, passages))["multi"]["map"].figure()
+    figure = score_queries(ranking.rank(benchmark, queries, passages))["multi"]["map"].average()
     assert figure is not None, "every query has a relevant passage"
     return figure
 
