@@ -321,3 +321,14 @@ def test_a_pooling_that_leaves_prompts_out_leaves_out_those_of_its_side(tiny_fol
     scores = torch.from_numpy(sides[0] @ sides[1].T) / 0.02
     expected = torch.nn.functional.cross_entropy(scores, torch.arange(8)).item()
     assert curve[0].loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_prompts_of_two_lengths_share_a_forward_pass_where_pooling_keeps_them(tiny_folder):
+    """Otherwise a micro-batch with both sides would draw other dropout than before poolings were told apart."""
+    prompts = {"query": "a longer prompt than that: ", "passage": "text: "}
+    learner = encoder.load(str(tiny_folder), prompts=prompts, device="cpu")
+    extra = trainer._find_extra_features(learner)
+    assert extra["query"] == extra["passage"]
+    learner.model[1].include_prompt = False
+    extra = trainer._find_extra_features(learner)
+    assert extra["query"]["prompt_length"] > extra["passage"]["prompt_length"] > 0

@@ -197,6 +197,10 @@ def _find_extra_features(encoder: Encoder) -> dict[Side, dict[str, Any]]:
                 "encoder: no plain transformer behind a tokenizer; it can be evaluated, but not trained here"
             )
         found[side] = extra
+    # Most poolings do not look at the prompt's length, so that both sides can share a forward pass.
+    if all(getattr(module, "include_prompt", True) for module in encoder.model.modules()):
+        for extra in found.values():
+            extra.pop("prompt_length", None)
     return found
 
 
