@@ -1,4 +1,4 @@
-"""How fast sentences are translated: CTranslate2 beside transformers, Apertium's chains beside its command.
+"""How fast sentences are translated: CTranslate2 against transformers, Apertium's chains against its command.
 
     python perf/translation.py [models] [apertium] [--size 418m|small] [--sentences N] [--tokens N]
 
@@ -26,10 +26,8 @@ import torch
 import transformers
 
 from hexapla.data.translate.apertium import Apertium
-from hexapla.data.translate.batching import batches
-from hexapla.data.translate.compiled import Compiled
-from hexapla.data.translate.families import Target
-from hexapla.data.translate.machine import Machine
+from hexapla.data.translate.ctranslate2_engine import CTranslate2Engine
+from hexapla.data.translate.nmt import Target, TransformersEngine, cut_batches
 from hexapla.io import cache, readers
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "pairs" / "en.jsonl"
@@ -91,11 +89,11 @@ def models(folder: Path, texts: list[str], args: argparse.Namespace) -> None:
     transformers.utils.logging.disable_progress_bar()
     (folder / "model").mkdir()
     model = str(random_model(folder / "model", texts, args.size))
-    machine = Machine(model, batch_tokens=args.batch_tokens, beams=1)
-    checkpoint = machine._checkpoint
-    target = checkpoint.targets["de"]
-    tokens = checkpoint.encode(texts[: args.sentences], target)
-    cut = [[tokens[place] for place in batch] for batch in batches(tokens, args.batch_tokens)]
+    machine = TransformersEngine(model, batch_tokens=args.batch_tokens, beams=1)
+    opened = machine._opened
+    target = opened.targets["de"]
+    tokens = opened.encode(texts[: args.sentences], target)
+    cut = [[tokens[place] for place in batch] for batch in cut_batches(tokens, args.batch_tokens)]
     mean = sum(map(len, tokens)) / len(tokens)
     print(f"M2M-100 {args.size}, {len(tokens)} sentences of {mean:.0f} tokens in, {args.tokens} out")
     clock = time.process_time if args.cpu_time else time.perf_counter
@@ -103,7 +101,7 @@ def models(folder: Path, texts: list[str], args: argparse.Namespace) -> None:
     base = measured("transformers fp32", machine._generate, cut, target, args.tokens, clock)
     del machine.__dict__["_model"]
     for compute in args.compute:
-        other = Compiled(model, compute=compute, batch_tokens=args.batch_tokens, beams=1)
+        other = CTranslate2Engine(model, compute=compute, batch_tokens=args.batch_tokens, beams=1)
         translate = partial(other._translator.translate_batch, min_decoding_length=args.tokens)
         other.__dict__["_translator"] = SimpleNamespace(translate_batch=translate)
         rate = measured(f"ctranslate2 {compute}", other._generate, cut, target, args.tokens, clock)

@@ -9,17 +9,16 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 
 from hexapla import tracking
 from hexapla.config import Executor, TranslateFromMemory
-from hexapla.data.translate import engines, pieces, ratings
+from hexapla.data.translate import engines, quality
 from hexapla.io import tables
 from hexapla.pipeline import translate as stage
 from hexapla.schema import ORIGINAL, Pair
@@ -76,32 +75,32 @@ def note(log: Path, texts: Sequence[str]) -> None:
     time.sleep(0.01)
 
 
-def letters(log: Path) -> SimpleNamespace:
-    """In the place of `nearness`, which takes seconds to import: vectors of letters' frequencies."""
+@contextmanager
+def counting_letters(log: Path) -> Iterator[None]:
+    """Replace the encoder, which takes seconds to import, by the frequencies of letters."""
 
-    def vectors(passages: Sequence[str], *_: object) -> np.ndarray:
+    def encode(passages: Sequence[str], _: object) -> np.ndarray:
         note(log, passages)
         counts = [[passage.count(chr(point)) + 1.0 for point in range(97, 123)] for passage in passages]
         return np.array(counts) / np.linalg.norm(counts, axis=1, keepdims=True)
 
-    return SimpleNamespace(
-        TOKENS=1,
-        load=lambda name: None,
-        identity=lambda name: name,
-        precision=lambda name: "fp32",
-        vectors=vectors,
-        cosines=lambda passages, english, *_: (vectors(passages) * english).sum(axis=1).tolist(),
-    )
+    with (
+        mock.patch.object(quality, "load_encoder"),
+        mock.patch.object(quality, "choose_precision", return_value="fp32"),
+        mock.patch.object(quality, "encoder_identity", return_value="letters"),
+        mock.patch.object(quality, "encode_passages", encode),
+    ):
+        yield
 
 
 def run(folder: Path) -> None:
     made = Slow(folder / "log")
     settings = TranslateFromMemory(languages=("de", "es"), cosine="letters", shard_texts=3)
     with (
-        mock.patch.object(engines, "engine", return_value=made),
-        mock.patch.object(engines, "check"),
-        mock.patch.object(pieces, "PAIRS", 5),
-        mock.patch.dict(sys.modules, {"hexapla.data.translate.nearness": letters(folder / "log")}),
+        mock.patch.object(engines, "build_engine", return_value=made),
+        mock.patch.object(engines, "check_engines"),
+        mock.patch.object(quality, "PAIRS", 5),
+        counting_letters(folder / "log"),
         mock.patch.object(tracking, "run", return_value=nullcontext(mock.MagicMock())),
     ):
         stage.translate(
@@ -127,7 +126,7 @@ def main(folder: Path, kills: int) -> None:
     for number in range(4):
         tables.write_pairs(folder / "raw" / f"{number:02d}-x-00000.parquet", pairs(20, number * 19))
     for lang in ("en", "de", "es"):
-        ratings._identifier(lang)  # loaded before the forks
+        quality._load_identifier(lang)  # loaded before the forks
     chance = random.Random(13)
     for kill in range(kills):
         if not (child := os.fork()):

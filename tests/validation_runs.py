@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conftest import LANGUAGES, SAMPLE
 from hexapla.config import Executor, FolderBenchmark, Validate
-from hexapla.data.translate import quality
+from hexapla.data.translate import measures
 from hexapla.io import cache as files
 from hexapla.io import tables
 from hexapla.pipeline.validate import validate
@@ -26,7 +26,7 @@ def with_quality(rows):
     english = {row.id: row for row in reversed(rows) if row.lang == "en"}
     for row in rows:
         original = english.get(row.id) if row.lang != "en" else None
-        yield *row, *quality.measure(row, original, identifier())
+        yield *row, *measures.measure_row(row, original, identifier())
 
 
 def write_table(path, rows, cut=None):

@@ -16,7 +16,7 @@ from conftest import LANGUAGES, ROOT, SAMPLE, sample
 from hexapla import tracking
 from hexapla.cli import app
 from hexapla.config import Executor, TranslateFromMemory
-from hexapla.data.translate import columns, engines, failures, nearness, pieces, ratings, textshards
+from hexapla.data.translate import engines, quality, shards
 from hexapla.io import cache, hashing
 from hexapla.io import tables as parquet
 from hexapla.pipeline import translate as stage
@@ -39,8 +39,8 @@ def own_cache(tmp_path, monkeypatch, request) -> None:
 def engine(monkeypatch) -> Shouting:
     """Takes the place of every engine; tells what it was asked for."""
     made = Shouting()
-    monkeypatch.setattr(engines, "engine", lambda *_: made)
-    monkeypatch.setattr(engines, "check", lambda *_: None)
+    monkeypatch.setattr(engines, "build_engine", lambda *_: made)
+    monkeypatch.setattr(engines, "check_engines", lambda *_: None)
     return made
 
 
@@ -127,7 +127,7 @@ def test_a_language_that_came_whole_needs_no_engine(tmp_path) -> None:
 
 
 def test_vectors_are_compared_with_the_english_rows_own(tmp_path, tiny_folder, monkeypatch, engine) -> None:
-    monkeypatch.setattr(pieces, "PAIRS", 2)
+    monkeypatch.setattr(quality, "PAIRS", 2)
     first, *rest = pairs(5)
     own = first._replace(lang="de", passage=rest[-1].passage)
     copies = [row._replace(lang="de") for row in rest]
@@ -143,7 +143,7 @@ def test_rows_are_compared_anew_in_another_precision(tmp_path, tiny_folder, monk
     raw = parts(tmp_path / "raw", pairs(3))
     kept = []
     for precision in ("fp32", "bf16", "fp32"):
-        monkeypatch.setattr(nearness, "precision", lambda _, told=precision: told)
+        monkeypatch.setattr(quality, "choose_precision", lambda _, precision=precision: precision)
         translate(tmp_path, raw, cosine=str(tiny_folder))
         files = [file for file in (tmp_path / "cache" / "quality").rglob("*.*") if file.stem != "CACHEDIR"]
         kept.append(Counter(file.suffix for file in files))
@@ -153,13 +153,13 @@ def test_rows_are_compared_anew_in_another_precision(tmp_path, tiny_folder, monk
 def test_languages_that_want_every_text_have_one_plan(tmp_path, monkeypatch, engine) -> None:
     first, *rest = pairs(4)
     raw = parts(tmp_path / "raw", [first, first._replace(lang="de"), *rest])
-    planned, plan = [], textshards.plan
+    planned, plan = [], shards.plan_shards
     monkeypatch.setattr(
-        textshards, "plan", lambda parts, lang, size: planned.append(lang) or plan(parts, lang, size)
+        shards, "plan_shards", lambda parts, lang, size: planned.append(lang) or plan(parts, lang, size)
     )
     translate(tmp_path, raw, languages=("el", "de", "es", "fr"))
     assert planned == ["el", "de"]
-    monkeypatch.setattr(textshards, "plan", plan)
+    monkeypatch.setattr(shards, "plan_shards", plan)
     asked = len(engine.asked)
     for lang in ("es", "de"):
         translate(tmp_path, raw, out=lang, languages=(lang,))
@@ -216,10 +216,10 @@ def test_a_shard_that_fails_leaves_the_others_and_the_old_table(tmp_path, engine
     engine.fails = {pairs(6)[0].question}
     with pytest.raises(
         UserError, match=r"1 pieces of work failed \(el 1\), the first with: ValueError: it"
-    ) as told:
+    ) as raised:
         translate(tmp_path, raw, languages=("de", "el"))
-    assert len(str(told.value).splitlines()) == 1
-    aside = list(failures.folder("translate").iterdir())
+    assert len(str(raised.value).splitlines()) == 1
+    aside = list(shards.failure_folder("translate").iterdir())
     assert [cache.read_json(file) for file in aside] == [
         {"label": "el", "texts": 4, "error": "ValueError: it is too hard"}
     ]
@@ -228,20 +228,20 @@ def test_a_shard_that_fails_leaves_the_others_and_the_old_table(tmp_path, engine
     engine.fails = set()
     translate(tmp_path, raw, languages=("de", "el"))
     assert len(engine.asked) == asked + 4
-    assert not failures.folder("translate").exists()
+    assert not shards.failure_folder("translate").exists()
 
 
 def test_notes_of_earlier_failures_go_when_the_stage_begins(tmp_path, engine) -> None:
     for kind in ("translate", "quality"):
-        cache.write_json(failures.folder(kind) / "gone.json", {})
+        cache.write_json(shards.failure_folder(kind) / "gone.json", {})
     engine.fails = {pairs(1)[0].question}
     with pytest.raises(UserError, match="1 pieces of work failed"):
         translate(tmp_path, parts(tmp_path / "raw", pairs(1)))
-    (note,) = failures.folder("translate").iterdir()
+    (note,) = shards.failure_folder("translate").iterdir()
     assert note.name != "gone.json"
     engine.fails = set()
     translate(tmp_path, tmp_path / "raw")
-    assert not failures.folder("quality").exists()
+    assert not shards.failure_folder("quality").exists()
 
 
 def test_a_language_without_rows_is_one_line_before_rows_are_rated(
@@ -249,7 +249,7 @@ def test_a_language_without_rows_is_one_line_before_rows_are_rated(
 ) -> None:
     raw = parts(tmp_path / "raw", pairs(2))
     engine.unknown = {row.question for row in pairs(2)}
-    monkeypatch.setattr(nearness, "precision", lambda _: "fp32")
+    monkeypatch.setattr(quality, "choose_precision", lambda _: "fp32")
     with pytest.raises(UserError, match="no row in 'de': shouting has question and passage of none of the 2"):
         translate(tmp_path, raw, cosine=str(tiny_folder))
     assert not (tmp_path / "cache" / "quality").exists()
@@ -260,7 +260,7 @@ def test_a_language_without_rows_is_one_line_before_rows_are_rated(
 def test_an_engine_that_miscounts_has_failed(monkeypatch, engine) -> None:
     monkeypatch.setattr(engine, "translate", lambda texts, lang: [("A",)])
     with pytest.raises(RuntimeError, match="1 translations for 2 texts"):
-        columns.translated(TranslateFromMemory(languages=("de",)), SAMPLE, "de", ["a", "b"])
+        shards.translate_shard(TranslateFromMemory(languages=("de",)), SAMPLE, "de", ["a", "b"])
 
 
 # --- killed --------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_the_shipped_sample(tmp_path, monkeypatch) -> None:
         for n, e in enumerate(sample("en"))
     ]
     parquet.write_pairs(tmp_path / "raw.parquet", english)
-    monkeypatch.setattr(ratings, "_identifier", lambda _: SimpleNamespace(known=(), name="none"))
+    monkeypatch.setattr(quality, "_load_identifier", lambda _: SimpleNamespace(known=(), name="none"))
     run(tmp_path, tmp_path / "raw.parquet")
     assert [row for row, _ in read(tmp_path / "out")] == english + [
         each._replace(lang=lang, engine="memory", **{key: own[key] for key in TEXTS})
@@ -356,6 +356,6 @@ def test_a_run_tells_mlflow_what_it_did(tmp_path, engine, tracking_store) -> Non
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     (found,) = client.search_runs([experiment.experiment_id])
     assert (found.info.run_name, found.data.tags["engine"]) == ("translate", "shouting")
-    told = found.data.metrics
-    assert (told["rows"], told["de/translated"], told["de/texts"]) == (12, 6, len(engine.asked))
-    assert told["texts_per_second"] == pytest.approx(len(engine.asked) / told["seconds"])
+    metrics = found.data.metrics
+    assert (metrics["rows"], metrics["de/translated"], metrics["de/texts"]) == (12, 6, len(engine.asked))
+    assert metrics["texts_per_second"] == pytest.approx(len(engine.asked) / metrics["seconds"])

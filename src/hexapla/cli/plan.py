@@ -191,7 +191,7 @@ def _check_languages(translate: Translate, wanting: Sequence[str], sample: Path)
     try:
         languages.check_languages(translate.languages, "translate.languages")
         if wanting and translate.engine in ("memory", "apertium"):
-            engines.check(dataclasses.replace(translate, languages=tuple(wanting)), sample)
+            engines.check_engines(dataclasses.replace(translate, languages=tuple(wanting)), sample)
     except UserError as mistake:
         problem = str(mistake).removeprefix("translate.languages: ")
         return [Item("languages", "translate.languages", "", problem=problem)]

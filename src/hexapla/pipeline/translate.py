@@ -9,10 +9,10 @@ from typing import Any
 
 from hexapla import tracking
 from hexapla.config import Executor, Translate
-from hexapla.data.translate import columns, engines, parallel, pieces, ratings
-from hexapla.data.translate.columns import Column, Done
-from hexapla.data.translate.parallel import Tally
-from hexapla.data.translate.quality import Spread
+from hexapla.data.translate import engines, quality, shards
+from hexapla.data.translate.measures import MeasureSpread
+from hexapla.data.translate.quality import PieceKeys
+from hexapla.data.translate.shards import Column, LanguageCounts, TranslatedTexts
 from hexapla.io import cache, tables
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 from hexapla.text import languages
@@ -38,24 +38,24 @@ def translate(
     """
     tables.refuse_other(out)
     parts = tables.table_files(pairs)
-    counts = parallel.count(pairs)
-    _check(translate, sample, counts)
-    found, done = columns.translate(parts, counts, translate, sample, executor)
-    table = [columns.english(parts), *found]
-    tallies = {column.lang: Tally() for column in table}
-    rated = ratings.rate_all(table, tallies, translate.cosine, executor)
-    spread = Spread()
-    written = _write(out, table, rated, spread)
+    collected = shards.count_rows(pairs)
+    _check(translate, sample, collected)
+    translated, now = shards.translate_columns(parts, collected, translate, sample, executor)
+    table = [shards.english_column(parts), *translated]
+    counts = {column.lang: LanguageCounts() for column in table}
+    keys = quality.rate_columns(table, counts, translate.cosine, executor)
+    spread = MeasureSpread()
+    rows = _write(out, table, keys, spread)
     card = {
-        "engine": ", ".join(sorted({column.engine for column in found} - {""})),
-        "pairs": counts[SOURCE_LANGUAGE],
-        "rows": written,
-        "languages": {column.lang: dataclasses.asdict(tallies[column.lang]) for column in found},
-        "not_wanted": _not_wanted(translate, counts),
-        "quality": spread.card(),
+        "engine": ", ".join(sorted({column.engine for column in translated} - {""})),
+        "pairs": collected[SOURCE_LANGUAGE],
+        "rows": rows,
+        "languages": {column.lang: dataclasses.asdict(counts[column.lang]) for column in translated},
+        "not_wanted": _list_unwanted(translate, collected),
+        "quality": spread.summarize(),
     }
     cache.write_json(summary, card)
-    _track(card, done)
+    _track(card, now)
 
 
 def _check(settings: Translate, sample: Path, counts: Counter[str]) -> None:
@@ -70,57 +70,59 @@ def _check(settings: Translate, sample: Path, counts: Counter[str]) -> None:
         wanting = [lang for lang in wanting if not counts[lang]]
     if wanting:
         try:
-            engines.check(dataclasses.replace(settings, languages=tuple(wanting)), sample)
+            engines.check_engines(dataclasses.replace(settings, languages=tuple(wanting)), sample)
         except UserError as mistake:
             all_of = counts[SOURCE_LANGUAGE]
             own = [f"'{lang}' has {counts[lang]:,} of {all_of:,} rows" for lang in wanting if counts[lang]]
             raise UserError(f"{mistake}{'; of the data, ' if own else ''}{', '.join(own)}") from None
     if settings.cosine:
-        ratings.check(settings.cosine)
-    for lang, rows in _not_wanted(settings, counts).items():
+        quality.load_encoder(settings.cosine)
+    for lang, rows in _list_unwanted(settings, counts).items():
         _log.warning("%s rows in '%s' are left out: translate.languages does not name it", f"{rows:,}", lang)
 
 
-def _not_wanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
+def _list_unwanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
     return {lang: counts[lang] for lang in sorted({*counts} - {SOURCE_LANGUAGE, *settings.languages})}
 
 
-def _write(out: Path, table: Sequence[Column], rated: ratings.Keys, spread: Spread) -> int:
-    """The table as a folder of parts, one a language and collected part; how many rows it has."""
+def _write(out: Path, table: Sequence[Column], keys: PieceKeys, spread: MeasureSpread) -> int:
+    """Write the table as a folder, with one file for each language and collected part; return its rows."""
     written = 0
     with cache.atomic_folder(out) as scratch:
         for number, column in enumerate(table):
             for part, collected in enumerate(column.parts):
                 file = scratch / f"{number:02d}-{column.lang}-{collected.stem}.parquet"
-                rows = tables.write_pairs(file, _rows(column, part, rated, spread), QUALITY_COLUMNS)
+                rows = tables.write_pairs(file, _rate_rows(column, part, keys, spread), QUALITY_COLUMNS)
                 if not rows:
                     file.unlink()
                 written += rows
     return written
 
 
-def _rows(column: Column, part: int, rated: ratings.Keys, spread: Spread) -> Iterator[tuple[object, ...]]:
-    """The rows of a part of a column, each with its quality behind it."""
-    for piece in pieces.cut(columns.rows(column, part, Tally())):
-        found = pieces.kept(rated[column.lang][part][piece.number]) if piece.rows else []
-        spread.add(column.lang, found)
-        for row, quality in zip(piece.rows, found, strict=True):
-            yield (*row, *quality)
+def _rate_rows(
+    column: Column, part: int, keys: PieceKeys, spread: MeasureSpread
+) -> Iterator[tuple[object, ...]]:
+    """Give the rows of a part of a column, each with its quality behind it."""
+    for piece in quality.cut_pieces(shards.make_rows(column, part, LanguageCounts())):
+        ratings = quality.read_quality(keys[column.lang][part][piece.number]) if piece.rows else []
+        spread.add(column.lang, ratings)
+        for row, rating in zip(piece.rows, ratings, strict=True):
+            yield (*row, *rating)
 
 
-def _track(card: Mapping[str, Any], done: Done) -> None:
-    """A line in the log, and a run of MLflow."""
-    tallies = card["languages"]
-    missing = sum(tally["missing"] for tally in tallies.values())
-    texts = done.texts.total()
+def _track(card: Mapping[str, Any], now: TranslatedTexts) -> None:
+    """Write a line in the log, and a run of MLflow."""
+    counts = card["languages"]
+    missing = sum(count["missing"] for count in counts.values())
+    texts = now.texts.total()
     _log.info(
         "%s rows in %d languages, %s texts translated now; %s rows that %s could not translate are left out",
-        f"{card['rows']:,}", 1 + len(tallies), f"{texts:,}", f"{missing:,}", card["engine"] or "nobody",
+        f"{card['rows']:,}", 1 + len(counts), f"{texts:,}", f"{missing:,}", card["engine"] or "nobody",
     )  # fmt: skip
     with tracking.run("translate") as tracked:
         tracked.tags({"engine": card["engine"]})
-        tracked.metrics({f"{lang}/{name}": n for lang, tally in tallies.items() for name, n in tally.items()})
+        tracked.metrics({f"{lang}/{name}": n for lang, count in counts.items() for name, n in count.items()})
         tracked.metrics({"pairs": card["pairs"], "rows": card["rows"], "texts": texts})
         if texts:
-            tracked.metrics({f"{lang}/texts": count for lang, count in done.texts.items()})
-            tracked.metrics({"seconds": done.seconds, "texts_per_second": texts / done.seconds})
+            tracked.metrics({f"{lang}/texts": count for lang, count in now.texts.items()})
+            tracked.metrics({"seconds": now.seconds, "texts_per_second": texts / now.seconds})

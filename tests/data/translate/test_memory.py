@@ -7,13 +7,13 @@ import pytest
 
 from conftest import SAMPLE
 from hexapla.data.translate import memory
-from hexapla.data.translate.memory import Memory
+from hexapla.data.translate.memory import TranslationMemory
 from hexapla.schema import UserError
 from hexapla.text import sentences
 
 
 def test_memory_keeps_alternatives_in_order() -> None:
-    memory = Memory(
+    memory = TranslationMemory(
         [{"en": "May", "de": "Mai"}, {"en": "May", "de": "Im Mai", "es": "Mayo"}, {"en": "May", "de": "Mai "}]
     )
     assert memory.translate(["May", "may", ""], "de") == [("Mai", "Im Mai"), (), ()]
@@ -21,7 +21,7 @@ def test_memory_keeps_alternatives_in_order() -> None:
 
 
 def test_memory_ignores_spaces_and_composition_only() -> None:
-    memory = Memory([{"en": "caf\u00e9  au\nlait", "de": " Milchkaffee "}])
+    memory = TranslationMemory([{"en": "caf\u00e9  au\nlait", "de": " Milchkaffee "}])
     assert memory.translate([" cafe\u0301 au lait", "Caf\u00e9 au lait"], "de") == [("Milchkaffee",), ()]
 
 
@@ -31,7 +31,7 @@ def test_memory_puts_a_passage_together_from_its_sentences() -> None:
         {"en": "It runs.", "de": "Es rennt.", "zh": "跑。"},
         {"en": "It sleeps. It runs.", "es": "Duerme y corre."},
     ]
-    memory = Memory(units)
+    memory = TranslationMemory(units)
     assert memory.translate(["It runs.\n\nIt sleeps.  It runs."], "de") == [
         ("Es rennt.\n\nEs schläft.  Es rennt.",)
     ]
@@ -41,18 +41,18 @@ def test_memory_puts_a_passage_together_from_its_sentences() -> None:
 
 def test_identity_of_a_memory_is_of_its_units_in_a_language() -> None:
     units = [{"en": "May", "de": "Mai", "es": "Mayo"}, {"en": "June", "de": "Juni"}]
-    one, same = Memory(units), Memory(reversed(units))
+    one, same = TranslationMemory(units), TranslationMemory(reversed(units))
     assert one.identity("de") == same.identity("de") != one.identity("es")
-    more = Memory([*units, {"en": "May", "de": "Wonnemonat"}])
+    more = TranslationMemory([*units, {"en": "May", "de": "Wonnemonat"}])
     assert (more.identity("de") == one.identity("de"), more.identity("es") == one.identity("es")) == (
         False,
         True,
     )
-    assert Memory([*units, {"en": "May", "es": "El mayo"}]).identity("es") != one.identity("es")
+    assert TranslationMemory([*units, {"en": "May", "es": "El mayo"}]).identity("es") != one.identity("es")
 
 
 def test_identity_is_also_of_what_splits_passages(monkeypatch) -> None:
-    memory = Memory([{"en": "May", "de": "Mai"}])
+    memory = TranslationMemory([{"en": "May", "de": "Mai"}])
     before = memory.identity("de")
     monkeypatch.setattr(sentences, "identity", lambda: "another")
     assert memory.identity("de") != before
@@ -60,7 +60,7 @@ def test_identity_is_also_of_what_splits_passages(monkeypatch) -> None:
 
 def test_memory_refuses_a_language_that_it_has_not() -> None:
     with pytest.raises(UserError, match=r"no 'fr' \(it has de\)"):
-        Memory([{"en": "May", "de": "Mai", "fr": " "}]).check(["de", "fr"])
+        TranslationMemory([{"en": "May", "de": "Mai", "fr": " "}]).check(["de", "fr"])
 
 
 def test_memory_files_come_before_the_sample(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_memory_files_come_before_the_sample(tmp_path: Path) -> None:
     )
     own = tmp_path / "own.jsonl"
     own.write_text('{"en": "hello", "sw": "habari"}\n', encoding="utf-8")
-    known = memory.memory(sample=SAMPLE, memories=[str(tmx), str(own)])
+    known = memory.read_memory(sample=SAMPLE, memories=[str(tmx), str(own)])
     assert known.translate([first["answer"]], "de")[0][0] == "Meine"
     assert len(known.translate([first["answer"]], "de")[0]) > 1
     assert known.translate(["hello"], "sw") == [("habari",)]
@@ -101,7 +101,7 @@ def test_a_bad_memory_is_one_line(name, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as refused:
-        memory.memory(sample=SAMPLE, memories=[str(tmp_path / name)])
+        memory.read_memory(sample=SAMPLE, memories=[str(tmp_path / name)])
     assert len(str(refused.value).splitlines()) == 1
     assert all(part in str(refused.value) for part in wanted)
 
@@ -112,4 +112,4 @@ def test_a_sample_whose_rows_have_no_english_is_one_line(tmp_path: Path) -> None
     for lang, own in (("en", "1"), ("de", "2")):
         (tmp_path / "pairs" / f"{lang}.jsonl").write_text(row % own, encoding="utf-8")
     with pytest.raises(UserError, match="de.jsonl:1: id '2' is not in"):
-        memory.memory(sample=tmp_path, memories=[])
+        memory.read_memory(sample=tmp_path, memories=[])

@@ -1,1 +1,1 @@
-"""Translation engines, shards of work that survive, and how good each translation is."""
+"""Translation engines, work in shards that survive, and the quality of each translation."""

@@ -2,14 +2,17 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny_models
-from hexapla.data.translate import families, pretrained
-from hexapla.data.translate.machine import Machine
+from hexapla.data.translate import nmt
+from hexapla.data.translate.nmt import Target, TransformersEngine, cut_batches
 from hexapla.io import cache
 from hexapla.schema import UserError
 from hexapla.text import sentences
@@ -33,37 +36,37 @@ FAMILIES = ("marian", "m2m100", "nllb", "madlad")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_machine_writes_the_language_that_was_asked_for(family, taught) -> None:
-    machine = Machine(str(taught[family]), batch_tokens=64, beams=1)
-    machine.check(["de", "es"])
-    assert machine.name == f"transformers:tiny-{family}"
+def test_the_engine_writes_the_language_that_was_asked_for(family, taught) -> None:
+    engine = TransformersEngine(str(taught[family]), batch_tokens=64, beams=1)
+    engine.check(["de", "es"])
+    assert engine.name == f"transformers:tiny-{family}"
     for lang, translations in TAUGHT.items():
-        assert machine.translate(EN, lang) == [(text,) for text in translations]
+        assert engine.translate(EN, lang) == [(text,) for text in translations]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_order_batches_and_neighbours_do_not_matter(family, taught) -> None:
     texts = [*EN, *EN[::-1], "the cat the dog the bird", "", "a bird at night runs"]
-    alone = Machine(str(taught[family]), batch_tokens=1, beams=2)
+    alone = TransformersEngine(str(taught[family]), batch_tokens=1, beams=2)
     known = dict(zip(texts, alone.translate(texts, "es"), strict=True))
     assert known[""] == ()
     for size, shown in ((24, texts), (4096, texts[::-1]), (50, texts[4:11])):
-        machine = Machine(str(taught[family]), batch_tokens=size, beams=2)
-        assert machine.translate(shown, "es") == [known[text] for text in shown]
+        engine = TransformersEngine(str(taught[family]), batch_tokens=size, beams=2)
+        assert engine.translate(shown, "es") == [known[text] for text in shown]
 
 
 def test_equal_sentences_are_translated_once_and_the_longest_first(
     taught, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(str(taught["m2m100"]), batch_tokens=16, beams=1)
+    engine = TransformersEngine(str(taught["m2m100"]), batch_tokens=16, beams=1)
     sizes: list[list[int]] = []
 
-    def write(batch: list[list[int]], most: int, target: families.Target) -> list[list[int]]:
+    def write(batch: list[list[int]], most: int, target: Target) -> list[list[int]]:
         sizes.append([len(ids) for ids in batch])
-        return [[0, *machine._checkpoint.tokenizer("one bird")["input_ids"][1:-1]]] * len(batch)
+        return [[0, *engine._opened.tokenizer("one bird")["input_ids"][1:-1]]] * len(batch)
 
-    monkeypatch.setattr(machine, "_generate", write)
-    assert machine.translate([EN[1], f"One. {EN[5]}.", EN[1], f"One. {EN[3]}"], "de") == [
+    monkeypatch.setattr(engine, "_generate", write)
+    assert engine.translate([EN[1], f"One. {EN[5]}.", EN[1], f"One. {EN[3]}"], "de") == [
         ("one bird",), ("one bird one bird",), ("one bird",), ("one bird one bird",),
     ]  # fmt: skip
     lengths = [length for batch in sizes for length in batch]
@@ -74,50 +77,75 @@ def test_equal_sentences_are_translated_once_and_the_longest_first(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_in_a_text_is_a_control_token_or_a_mark(family, taught) -> None:
-    checkpoint = pretrained.open_checkpoint(str(taught[family]))
-    tokenizer, target = checkpoint.tokenizer, checkpoint.targets["de"]
+    model = nmt.open_model(str(taught[family]))
+    tokenizer, target = model.tokenizer, model.targets["de"]
     names = ["<s>", "</s>", "<pad>", "<unk>", "__es__", "spa_Latn", ">>spa<<", "<2es>"]
     # transformers has T5's number of <unk> for what MADLAD does not know either: there it is </s>.
     unknown = {tokenizer.unk_token_id, *([2] if family == "madlad" else [])}
     control = {*tokenizer.all_special_ids, *tokenizer.convert_tokens_to_ids(names)} - unknown
 
     def controls(text: str) -> list[int]:
-        return [number for number in checkpoint.encode([text], target)[0] if number in control]
+        return [number for number in model.encode([text], target)[0] if number in control]
 
     for name in names:
         assert controls(f"the cat {name} runs{name}") == controls("the cat runs")
     plain = tokenizer([target.mark + text for text in EN])["input_ids"]
-    assert checkpoint.encode(EN, target) == plain
+    assert model.encode(EN, target) == plain
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_does_not_fit_or_end_has_no_translation(family, taught) -> None:
-    machine = Machine(str(taught[family]), batch_tokens=64, beams=1)
-    assert machine.translate([EN[0], "the cat " * 300], "de")[1] == ()
-    assert machine.translate([" "], "de") == [()]
+    engine = TransformersEngine(str(taught[family]), batch_tokens=64, beams=1)
+    assert engine.translate([EN[0], "the cat " * 300], "de")[1] == ()
+    assert engine.translate([" "], "de") == [()]
     # Now it never stops by itself; Marian's is made to end at the limit.
-    end = machine._checkpoint.tokenizer.eos_token_id
-    machine._model.generation_config.sequence_bias = [[[end], -1e4]]
-    assert machine.translate(EN, "de") == [()] * len(EN)
+    end = engine._opened.tokenizer.eos_token_id
+    engine._model.generation_config.sequence_bias = [[[end], -1e4]]
+    assert engine.translate(EN, "de") == [()] * len(EN)
 
 
 @pytest.mark.parametrize(
     ("family", "known"),
     [("marian", "de, es"), ("nllb", "de, es, zh"), ("m2m100", "zh"), ("madlad", "de, es, he, iw")],
 )
-def test_machine_refuses_a_language_before_any_work(family, known, taught) -> None:
-    machine = Machine(str(taught[family]), batch_tokens=64, beams=1)
+def test_the_engine_refuses_a_language_before_any_work(family, known, taught) -> None:
+    engine = TransformersEngine(str(taught[family]), batch_tokens=64, beams=1)
     with pytest.raises(UserError, match=f"translate.languages: .*tiny-{family}' has no 'xx' .*{known}"):
-        machine.check(["de", "xx"])
-    assert "_model" not in vars(machine)
+        engine.check(["de", "xx"])
+    assert "_model" not in vars(engine)
 
 
 def test_the_samples_languages_and_more_have_codes() -> None:
     wanted = "ar zh de es ru th tr hi el vi fr it ja ko pt en".split()  # noqa: SIM905 - reads better
     from transformers.models.nllb import tokenization_nllb
 
-    assert {*wanted} <= {*families.NLLB_CODES}
-    assert {*families.NLLB_CODES.values()} <= {*tokenization_nllb.FAIRSEQ_LANGUAGE_CODES}
+    assert {*wanted} <= {*nmt.NLLB_CODES}
+    assert {*nmt.NLLB_CODES.values()} <= {*tokenization_nllb.FAIRSEQ_LANGUAGE_CODES}
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+TOKENS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), max_size=40)
+
+
+@given(TOKENS, st.integers(1, 40), st.randoms())
+def test_batches_hold_all_under_the_budget_in_one_order(tokens, budget, random) -> None:
+    batches = cut_batches(tokens, budget)
+    assert sorted(position for batch in batches for position in batch) == list(range(len(tokens)))
+    lengths = [[len(tokens[position]) for position in batch] for batch in batches]
+    assert all(len(batch) * max(batch) <= budget for batch in lengths if len(batch) > 1)
+    flat = [length for batch in lengths for length in batch]
+    assert flat == sorted(flat, reverse=True)
+    # None could take the next one's first as well: fewer batches would not do in this order.
+    for batch, following in pairwise(lengths):
+        assert (len(batch) + 1) * batch[0] > budget, (batch, following)
+    shuffled = list(tokens)
+    random.shuffle(shuffled)
+    again = [[shuffled[position] for position in batch] for batch in cut_batches(shuffled, budget)]
+    assert again == [[tokens[position] for position in batch] for batch in batches]
+
+
+# --- families and models -------------------------------------------------------------------------
 
 
 def opus(folder: Path, source: Path, config: dict[str, str], *marks: str) -> Path:
@@ -133,13 +161,13 @@ def opus(folder: Path, source: Path, config: dict[str, str], *marks: str) -> Pat
 
 def test_opus_of_one_language_and_of_many(taught, tmp_path: Path) -> None:
     one = opus(tmp_path / "one", taught["marian"], {"source_lang": "eng", "target_lang": "deu"})
-    assert pretrained.open_checkpoint(str(one)).targets == {"de": families.Target()}
+    assert nmt.open_model(str(one)).targets == {"de": Target()}
     many = opus(tmp_path / "many", taught["marian"], {"source_lang": "en"}, ">>cmn_Hans<<", ">>pt<<")
-    marks = {lang: target.mark for lang, target in pretrained.open_checkpoint(str(many)).targets.items()}
+    marks = {lang: target.mark for lang, target in nmt.open_model(str(many)).targets.items()}
     assert marks == {"zh": ">>cmn_Hans<< ", "pt": ">>pt<< "}
     back = opus(tmp_path / "back", taught["marian"], {"source_lang": "de", "target_lang": "en"})
     with pytest.raises(UserError, match="translates from 'de'"):
-        Machine(str(back), batch_tokens=1, beams=1)
+        TransformersEngine(str(back), batch_tokens=1, beams=1)
 
 
 def test_an_nllb_tokenizer_without_codes_is_refused(taught, tmp_path: Path) -> None:
@@ -148,7 +176,7 @@ def test_an_nllb_tokenizer_without_codes_is_refused(taught, tmp_path: Path) -> N
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bare" / name).unlink()
     with pytest.raises(UserError, match="eng_Latn"):
-        Machine(str(tmp_path / "bare"), batch_tokens=1, beams=1)
+        TransformersEngine(str(tmp_path / "bare"), batch_tokens=1, beams=1)
 
 
 def test_missing_weights_are_refused(taught, tmp_path: Path) -> None:
@@ -159,7 +187,7 @@ def test_missing_weights_are_refused(taught, tmp_path: Path) -> None:
     weights.pop("model.encoder.layers.0.fc1.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="weights are missing .*fc1"):
-        Machine(str(folder), batch_tokens=1, beams=1).translate(["x"], "de")
+        TransformersEngine(str(folder), batch_tokens=1, beams=1).translate(["x"], "de")
 
 
 BAD_MODELS = {
@@ -195,26 +223,32 @@ def test_a_bad_model_is_one_line(model, tmp_path: Path, taught) -> None:
     if model == "cut":
         (folder / "vocab.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError) as refused:
-        Machine(str(folder) if folder.is_dir() else model, batch_tokens=9, beams=1).translate(["x"], "de")
+        TransformersEngine(str(folder) if folder.is_dir() else model, batch_tokens=9, beams=1).translate(
+            ["x"], "de"
+        )
     assert len(str(refused.value).splitlines()) == 1
     assert all(part in str(refused.value) for part in BAD_MODELS[model])
 
 
 def test_identity_is_of_content_language_settings_and_libraries(taught, tmp_path: Path, monkeypatch) -> None:
     copy = shutil.copytree(taught["nllb"], tmp_path / "elsewhere")
-    one = Machine(str(taught["nllb"]), batch_tokens=64, beams=1)
-    assert Machine(str(copy), batch_tokens=9, beams=1).identity("de") == one.identity("de")
-    assert Machine(str(copy), batch_tokens=9, beams=2).identity("de") != one.identity("de")
+    one = TransformersEngine(str(taught["nllb"]), batch_tokens=64, beams=1)
+    assert TransformersEngine(str(copy), batch_tokens=9, beams=1).identity("de") == one.identity("de")
+    assert TransformersEngine(str(copy), batch_tokens=9, beams=2).identity("de") != one.identity("de")
     assert one.identity("es") != one.identity("de")
-    for module, name in ((sentences, "identity"), (pretrained, "version")):
+    for module, name in ((sentences, "identity"), (nmt, "version")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_: "another")
-            assert one.identity("de") != Machine(str(copy), batch_tokens=64, beams=1).identity("es")
+            assert one.identity("de") != TransformersEngine(str(copy), batch_tokens=64, beams=1).identity(
+                "es"
+            )
             assert "another" in one.identity("de")
-    assert Machine(str(taught["m2m100"]), batch_tokens=64, beams=1).identity("de") != one.identity("de")
+    assert TransformersEngine(str(taught["m2m100"]), batch_tokens=64, beams=1).identity("de") != one.identity(
+        "de"
+    )
     config = cache.read_json(copy / "generation_config.json")
     cache.write_json(copy / "generation_config.json", {**config, "repetition_penalty": 2.0})
-    assert Machine(str(copy), batch_tokens=9, beams=1).identity("de") != one.identity("de")
+    assert TransformersEngine(str(copy), batch_tokens=9, beams=1).identity("de") != one.identity("de")
 
 
 def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,4 +260,4 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     with pytest.raises(UserError, match="owner/name@refs/pr/3.*hub.*ConnectionError.*local folder"):
-        Machine("owner/name@refs/pr/3", batch_tokens=1, beams=1)
+        TransformersEngine("owner/name@refs/pr/3", batch_tokens=1, beams=1)

@@ -1,6 +1,7 @@
-"""Machine translation by CTranslate2, several times as fast as transformers; the only code that knows it.
+"""Machine translation by CTranslate2, which is several times as fast as transformers.
 
-It runs the same models after converting their weights, once for all, to its own format in the cache.
+It runs the same models, after their weights have been converted to its own format, once, into the cache. No
+other module knows CTranslate2.
 """
 
 import fcntl
@@ -16,10 +17,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int8
 
-from hexapla.data.translate import passages
-from hexapla.data.translate.batching import translated
-from hexapla.data.translate.families import Target
-from hexapla.data.translate.pretrained import Checkpoint, load_weights, loading, open_checkpoint
+from hexapla.data.translate.engines import sentence_identity
+from hexapla.data.translate.nmt import (
+    Target,
+    TranslationModel,
+    explain_failure,
+    load_weights,
+    open_model,
+    translate_texts,
+)
 from hexapla.io import cache
 from hexapla.parallel.executors import threads
 from hexapla.schema import UserError
@@ -32,7 +38,7 @@ _TYPES: dict[str, dict[str, tuple[str, ...]]] = {
     "bf16": {"cuda": ("bfloat16",), "cpu": ("bfloat16",)},
     "fp32": {"cuda": ("float32",), "cpu": ("float32",)},
 }
-"""Of `compute`: CTranslate2's types, best first, of which the first that the device can do is taken."""
+"""CTranslate2's types for each value of `compute`, best first; the first that the device can do is taken."""
 
 _PAD = "<pad>"
 """The one token whose name matters: the converter drops it from the end of OPUS-MT's vocabulary."""
@@ -45,45 +51,47 @@ no sum can saturate (2 * 255 * 64 < 2^15), so that all processors compute the sa
 quantization does the same under the name `reduce_range`."""
 
 
-class Compiled:
-    """OPUS-MT, M2M-100, NLLB-200 or MADLAD-400 by CTranslate2, on a GPU where there is one."""
+class CTranslate2Engine:
+    """Translate OPUS-MT, M2M-100, NLLB-200 or MADLAD-400 by CTranslate2, on a GPU where there is one."""
 
     def __init__(self, model: str, *, compute: str, batch_tokens: int, beams: int) -> None:
-        """Raises as `pretrained.open_checkpoint`, and UserError where CTranslate2 is not installed."""
-        _package()
-        self._checkpoint = open_checkpoint(model)
-        self.name = f"ctranslate2:{self._checkpoint.name}"
+        """Open the model; raises as `open_model`, and UserError where CTranslate2 is not installed."""
+        _import_ctranslate2()
+        self._opened = open_model(model)
+        self.name = f"ctranslate2:{self._opened.name}"
         self._compute, self._batch_tokens, self._beams = compute, batch_tokens, beams
 
     def identity(self, lang: str) -> str:
-        """With the type that this machine would compute in: others may have it translate elsewhere."""
+        """Includes the type that this machine computes in, since another type gives other translations."""
         kind = f"{self._kind} <={INT8_MOST}" if self._kind.startswith("int8") else self._kind
-        settings = f"beams={self._beams} {kind} {passages.rules()}"
-        return f"ctranslate2 {_package().__version__} {self._checkpoint.identity} {lang} {settings}"
+        settings = f"beams={self._beams} {kind} {sentence_identity()}"
+        return f"ctranslate2 {_import_ctranslate2().__version__} {self._opened.identity} {lang} {settings}"
 
     def check(self, languages: Sequence[str]) -> None:
-        self._checkpoint.check(languages)
+        self._opened.check(languages)
 
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
-        return translated(self._checkpoint, texts, lang, self._batch_tokens, self._generate)
+        return translate_texts(self._opened, texts, lang, self._batch_tokens, self._generate)
 
     @cached_property
     def _kind(self) -> str:
         try:
-            return _type(self._compute, _device())
+            return _choose_type(self._compute, _find_device())
         except UserError:  # the machines that will do it may be others
             return self._compute
 
     @cached_property
     def _translator(self) -> Any:
-        device = _device()
-        kind = _type(self._compute, device)
-        folder = converted(self._checkpoint, kind)
-        with loading(self._checkpoint.label):
-            return _package().Translator(str(folder), device, compute_type=kind, intra_threads=threads())
+        device = _find_device()
+        kind = _choose_type(self._compute, device)
+        folder = convert(self._opened, kind)
+        with explain_failure(self._opened.label):
+            return _import_ctranslate2().Translator(
+                str(folder), device, compute_type=kind, intra_threads=threads()
+            )
 
     def _generate(self, batch: list[list[int]], most: int, target: Target) -> list[list[int]]:
-        pad = self._checkpoint.config.pad_token_id
+        pad = self._opened.config.pad_token_id
         start = None if target.token is None else [[str(target.token)]] * len(batch)
         results = self._translator.translate_batch(
             [[_PAD if number == pad else str(number) for number in ids] for ids in batch],
@@ -97,10 +105,10 @@ class Compiled:
         ]
 
 
-def converted(checkpoint: Checkpoint, kind: str) -> Path:
-    """The folder of the model in CTranslate2's format; made if it is not in the cache, by one at a time."""
+def convert(model: TranslationModel, kind: str) -> Path:
+    """Return the cache's folder of the model in CTranslate2's format; one process at a time makes it if needed."""
     weights = kind.removesuffix("_float32").removesuffix("_float16").removesuffix("_bfloat16")
-    key = f"{checkpoint.fingerprint} {weights} {_package().__version__}"
+    key = f"{model.fingerprint} {weights} {_import_ctranslate2().__version__}"
     if weights == "int8":
         key += f" <={INT8_MOST}"
     folder = cache.cache_root() / "ctranslate2" / hashlib.sha256(key.encode()).hexdigest()
@@ -108,22 +116,22 @@ def converted(checkpoint: Checkpoint, kind: str) -> Path:
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "model.bin").is_file():
-            _log.info("%s: converting to %s, once", checkpoint.label, folder)
-            with cache.atomic_folder(folder) as scratch, loading(checkpoint.label):
-                _convert(checkpoint, weights, scratch)
+            _log.info("%s: converting to %s, once", model.label, folder)
+            with cache.atomic_folder(folder) as scratch, explain_failure(model.label):
+                _convert(model, weights, scratch)
     return folder
 
 
-def _convert(checkpoint: Checkpoint, weights: str, folder: Path) -> None:
-    model = load_weights(checkpoint)
+def _convert(opened: TranslationModel, weights: str, folder: Path) -> None:
+    model = load_weights(opened)
     # What T5's loader reads for "outputs are scaled", which transformers 5 keeps under another name.
     if hasattr(model.config, "scale_decoder_outputs"):
         model.config.tie_word_embeddings = model.config.scale_decoder_outputs
     converters = importlib.import_module("ctranslate2.converters")
-    converter = converters.TransformersConverter(str(checkpoint.folder))
+    converter = converters.TransformersConverter(str(opened.folder))
     # Its own would load weights of any type, and read vocabularies as transformers 4 had them.
     converter.load_model = lambda *_, **__: model
-    converter.load_tokenizer = lambda *_, **__: _Numbers(checkpoint)
+    converter.load_tokenizer = lambda *_, **__: _NumberVocabulary(opened)
     # What its `convert` does, but for the range of int8 weights.
     spec = converter._load()
     spec.validate()
@@ -149,7 +157,7 @@ def _quantize(spec: Any) -> None:
 def quantize_rows(
     weights: Float[np.ndarray, "rows columns"],
 ) -> tuple[Int8[np.ndarray, "rows columns"], Float32[np.ndarray, " rows"]]:
-    """Weights as integers of at most `INT8_MOST`, and by how much each row was multiplied to get them."""
+    """Round weights to integers of at most `INT8_MOST`; return them and the factor of each row."""
     largest = np.abs(weights).max(axis=1).astype(np.float32)
     # Rows of zeros, or of nearly nothing, must not make the scale infinite.
     scale = np.float32(INT8_MOST) / np.maximum(largest, np.finfo(np.float32).tiny * 1024)
@@ -157,48 +165,46 @@ def quantize_rows(
 
 
 @dataclass(frozen=True)
-class _Numbers:
+class _NumberVocabulary:
     """A vocabulary whose tokens are their own numbers: no two have one name, and no family's rules apply.
 
-    What converters ask of a tokenizer.
+    It has the members of a tokenizer that converters use.
     """
 
-    checkpoint: Checkpoint
+    model: TranslationModel
     num_madeup_words = 0
     special_tokens_map: Mapping[str, Any] = field(default_factory=dict)
 
     def get_vocab(self) -> dict[str, int]:
-        return {
-            self.convert_ids_to_tokens(number): number for number in range(self.checkpoint.config.vocab_size)
-        }
+        return {self.convert_ids_to_tokens(number): number for number in range(self.model.config.vocab_size)}
 
     def convert_ids_to_tokens(self, number: int) -> str:
-        return _PAD if number == self.checkpoint.config.pad_token_id else str(number)
+        return _PAD if number == self.model.config.pad_token_id else str(number)
 
     def __getattr__(self, name: str) -> Any:
-        """`bos_token` and the like; `unk_token_id` and the like."""
-        number = getattr(self.checkpoint.tokenizer, name.removesuffix("_id") + "_id")
+        """Look up `bos_token`, `unk_token_id` and the like."""
+        number = getattr(self.model.tokenizer, name.removesuffix("_id") + "_id")
         return number if name.endswith("_id") or number is None else self.convert_ids_to_tokens(number)
 
 
-def _type(compute: str, device: str) -> str:
-    """CTranslate2's name of what is computed in: the best of `compute` that the device can do.
+def _choose_type(compute: str, device: str) -> str:
+    """Return CTranslate2's name of the best type of `compute` that the device can do.
 
     Raises:
         UserError: it can do none of them.
     """
-    can = _package().get_supported_compute_types(device)
+    can = _import_ctranslate2().get_supported_compute_types(device)
     for kind in _TYPES[compute][device]:
         if kind in can:
             return kind
     raise UserError(f"translate.compute: this machine's {device} can't do '{compute}'; take auto")
 
 
-def _device() -> str:
-    return "cuda" if _package().get_cuda_device_count() else "cpu"
+def _find_device() -> str:
+    return "cuda" if _import_ctranslate2().get_cuda_device_count() else "cpu"
 
 
-def _package() -> Any:
+def _import_ctranslate2() -> Any:
     try:
         return importlib.import_module("ctranslate2")
     except ImportError:
