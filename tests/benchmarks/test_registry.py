@@ -246,7 +246,11 @@ HUB = {"name": "n", "hub": "own/er", "revision": COMMIT}
         ({**URL, "languages": ["de", "fr"]}, "against other bytes; missing: fr"),
         ({**URL, "format": "miracl"}, "benchmark.format: goes with `path` or `hub`, not with `url`"),
         ({**HUB, "hub": "er"}, "benchmark.hub: wants a dataset's id, owner/name, got 'er'"),
-        ({**HUB, "revision": "main"}, "benchmark.revision: wants a commit (40 hexadecimal digits), since a branch or tag may move, got 'main'"),
+        (
+            {**HUB, "revision": "main"},
+            "benchmark.revision: wants a commit (40 hexadecimal digits), since a branch or tag may move, "
+            "got 'main'",
+        ),
         ({**HUB, "revision": ""}, "benchmark.revision: wants a commit (40 hexadecimal digits)"),
     ],
 )  # fmt: skip

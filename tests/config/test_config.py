@@ -98,7 +98,8 @@ def test_the_reference_is_current_and_describes_every_key():
         (lambda t: t["collect"].update(sources=[{"kind": "hub"}]), "collect.sources[0].dataset: missing"),
         (
             lambda t: t["collect"].update(sources=[{}]),
-            "collect.sources[0]: wants one of `preset`, `kind: sample`, `kind: files`, `kind: hub`, `kind: sql`, `kind: tmx`",
+            "collect.sources[0]: wants one of `preset`, `kind: sample`, `kind: files`, `kind: hub`, `kind: sql`, "
+            "`kind: tmx`",
         ),
         (lambda t: t["collect"].update(sources=[{"kind": "sample", "sample": 0}]), "sample: must be above 0"),
         (

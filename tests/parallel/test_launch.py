@@ -59,7 +59,8 @@ _RANKS = """
 import os, signal, subprocess, sys, time
 rank = os.environ["RANK"]
 print(os.getpid(), file=open(f"pid-{rank}", "w"))
-helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], **quiet)
 print(helper.pid, file=open(f"helper-{rank}", "w"))
 """
 

@@ -99,5 +99,5 @@ def test_seeds_are_averaged(folders, tmp_path, tracking_store):
         (folders["curves"] / f"{name}.csv").write_text("step,loss\n0,2.0\n")
     run(folders, tmp_path / "out", Comparison(encoders=("small",), recipes=("monolingual",), seeds=(13, 14)))
     text = (tmp_path / "out" / "report.md").read_text()
-    averaged = "Figures are averages over seeds (candidate (hybrid, α 0.5) 1, small-untuned 1, small-monolingual-13 2); ±"
-    assert averaged in text
+    counts = "candidate (hybrid, α 0.5) 1, small-untuned 1, small-monolingual-13 2"
+    assert f"Figures are averages over seeds ({counts}); ±" in text

@@ -165,7 +165,7 @@ def interpolate(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> 
 
 @contextmanager
 def interpolated(encoder: Encoder, start: Mapping[str, Tensor], share: float) -> Iterator[None]:
-    """Within the block, the encoder is what `merge_lora` and `interpolate` would make of it; afterwards it is as before.
+    """Within the block, the encoder is what `merge_lora` and `interpolate` would make of it; then it is as before.
 
     Args:
         encoder: its adapters have not been merged yet.
