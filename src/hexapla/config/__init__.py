@@ -88,8 +88,9 @@ class Train(Section):
     """Cosine similarities are divided by this before the softmax."""
     two_sided: StrictBool = False
     """Rank the queries of the batch for each passage as well."""
-    precision: Precision = "auto"
-    """`bf16`, `fp32`, or `auto`: bf16 on GPUs that compute in it and on CPUs with AMX or AVX512-BF16."""
+    precision: Precision = "fp32"
+    """fp32 gives the same figures on every machine but for the last digits; bf16 is faster on hardware that computes
+    in it. `auto`: bf16 on GPUs that compute in it and on CPUs with AMX or AVX512-BF16, fp32 elsewhere."""
     forward_tokens: StrictInt | None = Field(default=None, ge=4)
     """Tokens of one forward pass; empty: chosen by the device."""
     kept_tokens: StrictInt = Field(default=8192, ge=0)
@@ -624,7 +625,7 @@ class Evaluate(Section):
     passage_tokens: StrictInt = Field(default=256, ge=4)
     """Longest passage; the rest is cut off."""
     precision: Precision = "fp32"
-    """fp32 gives the same figures on every machine but for the last digits; `auto` as in `train`."""
+    """As in `train`."""
     centering: Distinct[Centering] = ("none", "language", "trained")
     """`none`, and further, for parallel benchmarks: `language` subtracts the mean vector of each language in
     the benchmark, `trained` the mean in the training data."""
