@@ -249,8 +249,7 @@ def _explain(failures: Mapping[int, Any], logs: Path) -> int:
     status: int = cause.exitcode
     said = _tail(logs / str(rank) / "stderr.log") or _tail(logs / str(rank) / "traceback")
     if status == 2:
-        visible = not (logs / "0" / "stderr.log").exists()
-        said = "" if visible and 0 in failures and failures[0].exitcode == 2 else said.rpartition("\n")[2]
+        said = "" if (logs / "0" / "said").exists() else said.rpartition("\n")[2]
     _print(said)
     if status < 0:
         hint = "; the memory may have run out" if -status == signal.SIGKILL else ""
@@ -293,6 +292,9 @@ def run_rank() -> None:
         status[0] = 0
     except SystemExit as stop:
         status[0] = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if status[0] == 2 and sys.excepthook is keep:
+            # The user has read the line, even if this process is ended for another's sake before it exits.
+            (folder / "said").touch()
         raise
 
 
