@@ -15,7 +15,7 @@ from hexapla.data.translate import nmt
 from hexapla.data.translate.nmt import Target, TransformersEngine, cut_batches
 from hexapla.io import cache
 from hexapla.schema import UserError
-from hexapla.text import sentences
+from hexapla.text import languages, sentences
 from tiny_models import EN, TAUGHT
 
 
@@ -115,12 +115,50 @@ def test_the_engine_refuses_a_language_before_any_work(family, known, taught) ->
     assert "_model" not in vars(engine)
 
 
-def test_the_samples_languages_and_more_have_codes() -> None:
-    wanted = "ar zh de es ru th tr hi el vi fr it ja ko pt en".split()  # noqa: SIM905 - reads better
-    from transformers.models.nllb import tokenization_nllb
+# From the paper's table 1 (arXiv 2207.04672), by hand: those of the sample, of macrolanguages and of scripts.
+NLLB = """
+    en eng_Latn  ar arb_Arab  de deu_Latn  el ell_Grek  es spa_Latn  hi hin_Deva  ru rus_Cyrl  th tha_Thai
+    tr tur_Latn  vi vie_Latn  zh zho_Hans  zh-Hant zho_Hant  yue yue_Hant  fa pes_Arab  fa-AF prs_Arab
+    lv lvs_Latn  ms zsm_Latn  sw swh_Latn  et est_Latn  ne npi_Deva  uz uzn_Latn  ko kor_Hang  ja jpn_Jpan
+    sr srp_Cyrl  arz arz_Arab  tl tgl_Latn  ak aka_Latn  tw twi_Latn  kr knc_Latn  kr-Arab knc_Arab
+    ks kas_Arab  ks-Deva kas_Deva  yo yor_Latn  nb nob_Latn  nn nno_Latn
+"""
 
-    assert {*wanted} <= {*nmt.NLLB_CODES}
-    assert {*nmt.NLLB_CODES.values()} <= {*tokenization_nllb.FAIRSEQ_LANGUAGE_CODES}
+
+def test_every_language_of_nllb_has_a_code_that_the_settings_take() -> None:
+    from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
+
+    words = NLLB.split()
+    pieces = ["▁the", "ab_Latn", "deu_latn", "zzz_Latn", "<unk>"]
+    names = nmt.name_nllb_languages([*FAIRSEQ_LANGUAGE_CODES, *pieces])
+    assert sorted(names.values()) == sorted(FAIRSEQ_LANGUAGE_CODES)
+    assert len(names) == 202
+    languages.check_languages(names, "translate.languages")
+    assert {lang: names[lang] for lang in words[::2]} == dict(zip(words[::2], words[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "lang", "best"),
+    [
+        ("ar arz arb ara", "ar", "ara"),
+        ("zh cmn_Hant zho cmn cmn_Hans", "zh", "cmn_Hans"),
+        ("zsm_Latn ms zsm msa", "ms", "msa"),
+        ("ceb", "ceb", "ceb"),
+        ("srp", "sr", "srp"),
+    ],
+)
+def test_of_several_marks_for_a_language_opus_takes_the_best(names, lang, best, taught, tmp_path) -> None:
+    marks = [f">>{name}<<" for name in names.split()]
+    shutil.copytree(taught["marian"], tmp_path / "opus")
+    cache.write_json(tmp_path / "opus" / "tokenizer_config.json", {"source_lang": "eng"})
+    vocabulary = cache.read_json(tmp_path / "opus" / "vocab.json")
+    kept = {name: number for name, number in vocabulary.items() if not name.startswith(">>")}
+    more = {mark: len(vocabulary) + number for number, mark in enumerate(marks)}
+    cache.write_json(tmp_path / "opus" / "vocab.json", kept | more)
+    config = cache.read_json(tmp_path / "opus" / "config.json")
+    size = len(vocabulary) + len(marks)
+    cache.write_json(tmp_path / "opus" / "config.json", config | {"vocab_size": size})
+    assert nmt.open_model(str(tmp_path / "opus")).targets[lang] == Target(mark=f">>{best}<< ")
 
 
 # --- batches -------------------------------------------------------------------------------------

@@ -5,10 +5,11 @@ token of the translation. Models run in fp32; they write the best beam, or the l
 one beam, and are never sampled.
 """
 
+import functools
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,32 +20,13 @@ from typing import Any, NamedTuple
 from hexapla.data.translate.engines import refuse_unsupported, sentence_identity, translate_by_sentence
 from hexapla.io import hashing
 from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
+from hexapla.text.languages import is_known_language, standard_code
 
 # --- families: language codes and tokenizers ---------------------------------------------------
 
-# NLLB-200's codes (Costa-jussà et al. 2022, arXiv 2207.04672, table 1): ISO 639-3 and script.
-# fmt: off
-NLLB_CODES = {
-    "ar": "arb_Arab", "bg": "bul_Cyrl", "bn": "ben_Beng", "cs": "ces_Latn", "da": "dan_Latn",
-    "de": "deu_Latn", "el": "ell_Grek", "en": "eng_Latn", "es": "spa_Latn", "et": "est_Latn",
-    "fa": "pes_Arab", "fi": "fin_Latn", "fr": "fra_Latn", "he": "heb_Hebr", "hi": "hin_Deva",
-    "hr": "hrv_Latn", "hu": "hun_Latn", "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan",
-    "ko": "kor_Hang", "lt": "lit_Latn", "lv": "lvs_Latn", "ms": "zsm_Latn", "nl": "nld_Latn",
-    "pl": "pol_Latn", "pt": "por_Latn", "ro": "ron_Latn", "ru": "rus_Cyrl", "sk": "slk_Latn",
-    "sl": "slv_Latn", "sv": "swe_Latn", "sw": "swh_Latn", "ta": "tam_Taml", "te": "tel_Telu",
-    "th": "tha_Thai", "tr": "tur_Latn", "uk": "ukr_Cyrl", "ur": "urd_Arab", "vi": "vie_Latn",
-    "yo": "yor_Latn", "zh": "zho_Hans",
-}
-# fmt: on
-# OPUS-MT's names for a language, best first, where they are not the two letters or NLLB's three.
-_OPUS: dict[str, tuple[str, ...]] = {
-    "ar": ("ara",),
-    "fa": ("fas",),
-    "lv": ("lav",),
-    "ms": ("msa",),
-    "sw": ("swa",),
-    "zh": ("cmn_Hans", "cmn"),
-}
+_NLLB_ENGLISH = "eng_Latn"
+_OPUS_BEST = {"cmn_Hans": 0, "cmn": 1}
+"""OPUS-MT's names for Chinese that are better than the language's own code."""
 # MADLAD-400 keeps codes that ISO 639 has replaced.
 _MADLAD = {"he": "iw", "id": "in", "yi": "ji"}
 
@@ -63,27 +45,80 @@ def add_mark(text: str, target: Target) -> str:
     return target.mark + (text.replace(target.apart, f"{target.apart} ") if target.apart else text)
 
 
+@functools.cache
+def find_code(name: str) -> str:
+    """Return our code of a language that models name by two or three letters; '' for what is no language.
+
+    A macrolanguage gives its code to the one that is meant where nothing else is said: `ar` is `arb`, `ms` is
+    `zsm`, `zh` is `cmn`.
+    """
+    import langcodes
+
+    if not is_known_language(name):
+        return ""
+    plain, macro = (langcodes.standardize_tag(name, macro=macro) for macro in (False, True))
+    return standard_code(name) if plain == macro else macro
+
+
+def name_nllb_languages(vocabulary: Iterable[str]) -> dict[str, str]:
+    """Find NLLB's language codes in its vocabulary; return them by our code of the language.
+
+    They are ISO 639-3 and a script, such as `deu_Latn`. A language that comes in several scripts has its plain
+    code in the likeliest one, and in the others a code with the script, such as `zh` and `zh-Hant`.
+    """
+    import langcodes
+
+    by_code: dict[str, list[str]] = {}
+    for code in sorted(vocabulary):
+        if re.fullmatch("[a-z]{3}_[A-Z][a-z]{3}", code) and (name := find_code(code[:3])):
+            by_code.setdefault(name, []).append(code)
+    names = {}
+    for name, codes in by_code.items():
+        likeliest = langcodes.Language.get(name).maximize().script
+        # Of Akan and Twi, which is a part of it, Akan has the code itself.
+        codes.sort(key=lambda code: (code[4:] != likeliest, standard_code(code[:3]) != name, code))
+        names[name] = codes[0]
+        for code in codes[1:]:
+            other = standard_code(code[:3])
+            names[other if code[4:] == codes[0][4:] else f"{name}-{code[4:]}"] = code
+    return names
+
+
 def _open_marian(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
     """Open OPUS-MT (Tiedemann and Thottingal 2020): it has one target language, or marks such as >>deu<<."""
     from transformers import MarianTokenizer
 
     tokenizer = MarianTokenizer.from_pretrained(folder, local_files_only=True)
-    names = {lang: (*_OPUS.get(lang, ()), code[:3], lang) for lang, code in NLLB_CODES.items()}
-    foreign = [lang for lang, known in names.items() if tokenizer.source_lang in known]
-    if foreign and foreign != [SOURCE_LANGUAGE]:
+    source = find_code(tokenizer.source_lang or "")
+    # Three letters may name a family that English belongs to, such as `gmw`.
+    if len(source) == 2 and source != SOURCE_LANGUAGE:
         raise UserError(f"{label}: translates from '{tokenizer.source_lang}', wants one from English")
-    targets = {}
-    for lang, known in names.items():
-        marks = [mark for name in known if (mark := f">>{name}<<") in tokenizer.supported_language_codes]
-        if marks:
-            targets[lang] = Target(mark=f"{marks[0]} ")
-        elif tokenizer.target_lang in known:
-            targets[lang] = Target()
+    marks: dict[str, list[str]] = {}
+    for mark in tokenizer.supported_language_codes:
+        name = mark.strip("<>")
+        # Names with a script are variants that no code of ours means, but for Chinese.
+        if code := find_code(name.partition("_")[0] if name in _OPUS_BEST else name):
+            marks.setdefault(code, []).append(name)
+    targets = {code: Target(mark=f">>{min(names, key=_rank_opus_name)}<< ") for code, names in marks.items()}
+    target = find_code(tokenizer.target_lang or "")
+    if target and target not in targets and (len(target) == 2 or not targets):
+        targets[target] = Target()
     return tokenizer, targets
 
 
+def _rank_opus_name(name: str) -> tuple[int, bool, bool, str]:
+    """Sort OPUS-MT's names of one language: the macrolanguage, one of its languages, the two letters."""
+    import langcodes
+
+    whole = langcodes.Language.get(find_code(name.partition("_")[0])).to_alpha3()
+    return _OPUS_BEST.get(name, len(_OPUS_BEST)), len(name) == 2, name != whole, name
+
+
 def _open_m2m(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
-    """Open M2M-100 (Fan et al. 2020, arXiv 2010.11125) or NLLB-200: one architecture, two tokenizers."""
+    """Open M2M-100 (Fan et al. 2020, arXiv 2010.11125) or NLLB-200 (Costa-jussà et al. 2022, arXiv 2207.04672).
+
+    They are one architecture with two tokenizers.
+    """
     from transformers import M2M100Tokenizer, NllbTokenizer
 
     if (folder / "vocab.json").is_file():
@@ -91,13 +126,14 @@ def _open_m2m(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
         return tokenizer, {
             lang: Target(token=tokenizer.get_lang_id(lang)) for lang in tokenizer.lang_code_to_token
         }
-    english = NLLB_CODES[SOURCE_LANGUAGE]
-    tokenizer = NllbTokenizer.from_pretrained(folder, local_files_only=True, src_lang=english)
+    tokenizer = NllbTokenizer.from_pretrained(folder, local_files_only=True, src_lang=_NLLB_ENGLISH)
     vocabulary = tokenizer.get_vocab()
-    if english not in vocabulary:
-        raise UserError(f"{label}: its tokenizer knows no language code '{english}', so it is no NLLB-200")
+    if _NLLB_ENGLISH not in vocabulary:
+        raise UserError(
+            f"{label}: its tokenizer knows no language code '{_NLLB_ENGLISH}', so it is no NLLB-200"
+        )
     return tokenizer, {
-        lang: Target(token=vocabulary[code]) for lang, code in NLLB_CODES.items() if code in vocabulary
+        lang: Target(token=vocabulary[code]) for lang, code in name_nllb_languages(vocabulary).items()
     }
 
 
