@@ -134,7 +134,7 @@ def place(path: Path, configuration: Any, gpus: int, *, on_cpu: bool, variables:
         found = next((variables[name] for name in names if variables.get(name)), str(otherwise or ""))
         if not found:
             slurm = " (Slurm's srun sets it)" if len(names) > 1 else ""
-            raise UserError(f"{path}: {names[0]} is not set{slurm}; see docs/clusters.md")
+            raise UserError(f"{path}: {names[0]} is not set{slurm}; see docs/scale.md")
         return found
 
     def number(names: tuple[str, ...], otherwise: object) -> int:
