@@ -318,6 +318,125 @@ def test_wrong_weights_are_refused():
             plan(index, "monolingual", weights=weights)
 
 
+# --- the order of the ids ------------------------------------------------------------------------
+
+
+def order(passages, sources=None, *, size=4, seed=0, exponent=1.0):
+    passages = np.asarray(passages, np.int32)
+    sources = np.zeros(len(passages), np.int16) if sources is None else np.asarray(sources, np.int16)
+    rows = np.arange(len(passages), dtype=np.int32)[:, None]
+    index = samplers.PairIndex(("en",), rows, passages, sources, ("one",))
+    return samplers.IdOrder(index, size=size, seed=seed, exponent=exponent)
+
+
+def walk(order, number=0):
+    return [order.at(number, step) for step in range(len(order))]
+
+
+@given(st.integers(4, 400), st.integers(1, 7), st.integers(1, 3), st.integers(0, 99))
+def test_an_epoch_is_one_order_of_all_ids(ids, size, sources, seed):
+    walked = order(range(ids), np.arange(ids) % sources, size=min(size, ids), seed=seed)
+    assert len(walked) == ids // min(size, ids)
+    for number in range(3):
+        seen = np.concatenate(walk(walked, number))
+        assert len(seen) == len(set(seen)) == len(walked) * min(size, ids)
+    assert not np.array_equal(seen[:1000], np.concatenate(walk(walked, 0))[:1000]) or ids < 20
+
+
+@given(st.integers(2, 4), st.sampled_from([0.5, 1.0]), st.integers(0, 99))
+def test_ids_that_share_a_passage_are_kept_apart(group, exponent, seed):
+    """No batch has two of one passage, and the places that ids change leave an epoch what it was."""
+    passages, sources = np.arange(240) // group, np.arange(240) % 40 < 30
+    walked = order(passages, sources, size=8, seed=seed, exponent=exponent)
+    for number in range(2):
+        drawn = walk(walked, number)
+        assert all(len(set(passages[items])) == 8 for items in drawn)
+        assert exponent < 1 or sorted(np.concatenate(drawn)) == list(range(240))
+
+
+def test_keeping_passages_apart_leaves_chance_its_place():
+    """Any two ids of different passages meet about as often as any two others."""
+    passages = np.arange(24) // 2
+    meetings = Counter()
+    for seed in range(1500):
+        for items in walk(order(passages, seed=seed)):
+            meetings.update((a, b) for a in items.tolist() for b in items.tolist() if a < b)
+    apart = [(a, b) for a in range(24) for b in range(a + 1, 24) if passages[a] != passages[b]]
+    assert set(meetings) == set(apart)
+    mean = 1500 * 6 * 6 / len(apart)
+    assert all(abs(meetings[pair] - mean) < 6 * math.sqrt(mean) for pair in apart)
+
+
+def test_every_id_is_as_likely_to_be_in_any_batch():
+    steps = np.zeros((20, 5), int)
+    for seed in range(2000):
+        for step, items in enumerate(walk(order(range(20), seed=seed))):
+            steps[items, step] += 1
+    # 400 expected; the standard deviation is below 18.
+    assert (np.abs(steps - 400) < 110).all()
+
+
+def test_what_shares_a_passage_is_not_seen_in_a_row():
+    """The two ids of a passage lie any number of batches apart."""
+    passages = np.arange(80) // 2
+    apart = Counter()
+    for seed in range(40):
+        steps = np.empty(80, int)
+        for step, items in enumerate(walk(order(passages, seed=seed))):
+            steps[items] = step
+        apart.update(abs(steps[::2] - steps[1::2]).tolist())
+    # Of 20 batches 19 pairs are neighbours, out of 190.
+    assert apart[1] / apart.total() == pytest.approx(0.1, abs=0.04)
+
+
+def test_each_slice_of_a_batch_has_of_all_sources():
+    sources = np.repeat([0, 1], 200)
+    walked = order(range(400), sources, size=20, exponent=0.5)
+    first = np.concatenate([items[:5] for items in walk(walked)])
+    assert sources[first].mean() == pytest.approx(0.5, abs=0.15)
+
+
+@given(st.sampled_from([0.0, 0.5, 0.9]), st.integers(0, 99))
+def test_sources_have_their_share_of_every_batch(exponent, seed):
+    sizes = np.array([300, 60, 140])
+    sources = np.repeat([2, 0, 5], sizes)
+    walked = order(range(500), sources, size=20, seed=seed, exponent=exponent)
+    share = sizes**exponent / (sizes**exponent).sum() * 20
+    counts = np.array(
+        [
+            [(sources[items] == name).sum() for name in (2, 0, 5)]
+            for n in range(8)
+            for items in walk(walked, n)
+        ]
+    )
+    assert (abs(counts - share) < 1).all()
+    assert np.allclose(counts.mean(axis=0), share, atol=0.1)
+
+
+@given(st.integers(0, 99))
+def test_nothing_of_a_source_comes_again_before_all_of_it_came(seed):
+    sources = np.repeat([0, 1], [17, 90])
+    walked = order(range(107), sources, size=8, seed=seed, exponent=0.0)
+    times = np.zeros(107, int)
+    for number in range(5):
+        for items in walk(walked, number):
+            np.add.at(times, items, 1)
+            assert all(np.ptp(times[sources == name]) <= 1 for name in (0, 1))
+    assert times[:17].min() > 1
+
+
+def test_any_step_is_reached_directly():
+    sources = np.repeat([0, 1], [40, 100])
+    for exponent in (1.0, 0.5):
+        walked = order(np.arange(140) // 2, sources, exponent=exponent)
+        batches = [walk(walked, number) for number in range(3)]
+        for number in (2, 0, 1):
+            for step in reversed(range(len(walked))):
+                fresh = order(np.arange(140) // 2, sources, exponent=exponent)
+                assert np.array_equal(fresh.at(number, step), batches[number][step])
+                assert len(batches[number][step]) == 4
+
+
 # --- which ids are eligible ------------------------------------------------------------
 
 
@@ -336,7 +455,15 @@ def ragged_rows(draw):
     passages = random_numbers(ids).integers(draw(st.integers(2, 80)), size=ids).astype(np.int32)
     least = draw(st.integers(1, 2))
     chosen = np.flatnonzero(random_numbers(least).random(languages) < 0.8)
-    return rows, passages, chosen if len(chosen) else np.array([0]), least
+    zeros = np.zeros(ids, np.int16)
+    index = samplers.PairIndex(tuple("abcde"[:languages]), rows, passages, zeros, ("one",))
+    return index, chosen if len(chosen) else np.array([0]), least
+
+
+def index_of(rows):
+    zeros = np.zeros(len(rows), np.int16)
+    names = tuple("abcde"[: rows.shape[1]])
+    return samplers.PairIndex(names, rows, np.arange(len(rows), dtype=np.int32), zeros, ("one",))
 
 
 def those_that_fit(rows, chosen, least):
@@ -345,25 +472,23 @@ def those_that_fit(rows, chosen, least):
 
 @given(ragged_rows())
 def test_what_fits_and_how_many_passages_that_is(table):
-    rows, passages, chosen, least = table
-    need = samplers.require_languages(rows, passages, chosen, least)
-    fit = those_that_fit(rows, chosen, least)
-    assert np.flatnonzero(need.accepts(np.arange(len(rows)))).tolist() == fit
-    assert len(need.eligible) == 0 or need.eligible.tolist() == fit
-    found = len({passages[item] for item in fit})
-    for wanted in (1, 3, 100):
-        told = samplers.count_passages(need, wanted)
-        assert told == found or wanted <= told <= found
+    index, chosen, least = table
+    need = samplers.require_languages(index, chosen, least)
+    fit = those_that_fit(index.rows, chosen, least)
+    assert np.flatnonzero(need.mask).tolist() == fit
+    assert len(need.rare) == 0 or need.rare.tolist() == fit
+    assert samplers.count_passages(index, need) == len({index.passages[item] for item in fit})
 
 
 @given(ragged_rows(), st.integers(0, 99))
 def test_others_take_the_places_of_those_that_do_not_fit(table, seed):
-    rows, passages, chosen, least = table
-    need = samplers.require_languages(rows, passages, chosen, least)
-    fit = those_that_fit(rows, chosen, least)
+    index, chosen, least = table
+    need = samplers.require_languages(index, chosen, least)
+    fit = those_that_fit(index.rows, chosen, least)
+    passages = index.passages
     size = len({passages[item] for item in fit})
-    items = random_numbers(seed).integers(len(rows), size=size)
-    filled = samplers.replace_ineligible(need, items, need.accepts(items), random_numbers(seed))
+    items = random_numbers(seed).integers(len(passages), size=size)
+    filled = samplers.replace_ineligible(index, need, items, need.mask[items], random_numbers(seed))
     assert set(filled) <= set(fit)
     assert len(set(passages[filled])) == len(filled) == size
     seen = set()
@@ -378,13 +503,14 @@ def test_every_id_that_fits_is_as_likely_to_be_taken(fitting):
     """Drawn from a list where they are rare (40 of 1000), by rejection otherwise."""
     rows = np.full((1000, 1), -1, np.int32)
     rows[:fitting] = 0
-    need = samplers.require_languages(rows, np.arange(1000, dtype=np.int32), np.array([0]), 1)
-    assert (len(need.eligible) > 0) == (fitting == 40)
+    index = index_of(rows)
+    need = samplers.require_languages(index, np.array([0]), 1)
+    assert (len(need.rare) > 0) == (fitting == 40)
     bad = np.arange(990, 1000)
     taken = Counter()
     for seed in range(2000):
         taken.update(
-            samplers.replace_ineligible(need, bad, np.zeros(10, bool), random_numbers(seed)).tolist()
+            samplers.replace_ineligible(index, need, bad, np.zeros(10, bool), random_numbers(seed)).tolist()
         )
     mean = 20000 / fitting
     assert all(abs(taken[item] - mean) < 6 * math.sqrt(mean) for item in range(fitting))
@@ -393,10 +519,15 @@ def test_every_id_that_fits_is_as_likely_to_be_taken(fitting):
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (1.0, 2.0, 5.0)])
 def test_languages_are_drawn_one_after_the_other_by_weight(weights):
     rows = np.tile(np.array([0, -1, 1, 2], np.int32), (60_000, 1))
-    need = samplers.require_languages(rows, np.arange(60_000, dtype=np.int32), np.arange(4), 2)
     held, weight = (0, 2, 3), dict(zip((0, 2, 3), weights, strict=True))
+    columns = np.arange(4)
     drawn = samplers.draw_languages(
-        need, np.arange(60_000), np.array([weight.get(c, 9.0) for c in range(4)]), 2, random_numbers()
+        index_of(rows),
+        np.arange(60_000),
+        columns,
+        np.array([weight.get(c, 9.0) for c in columns]),
+        2,
+        random_numbers(),
     )
     pairs = Counter(map(tuple, drawn.tolist()))
     assert set(pairs) == set(permutations(held, 2))
