@@ -455,7 +455,7 @@ AnyTranslate = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Executor(Section):
-    """Where shards are worked on; no result depends on it."""
+    """Where the shards of translation are worked on; no result depends on it."""
 
     kind: Literal["local", "ray"] = "local"
     """Processes of this machine, or a Ray cluster."""
@@ -471,7 +471,7 @@ class Executor(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Validate(Section):
-    """Bounds that a row must keep to; the others are set aside with their reasons."""
+    """Bounds that every row must meet; rows that do not are set aside with the reasons."""
 
     min_kept: Share = 0.9
     """The stage fails when less than this share of the rows passes."""
@@ -484,17 +484,17 @@ class Validate(Section):
     max_passage_chars: StrictInt = Field(default=10000, ge=0)
     """Longest passage."""
     min_length_ratio: StrictFloat = Field(default=0.2, ge=0)
-    """Length of the translated passage divided by the English one's, least."""
+    """Least length of the translated passage, divided by that of the English one."""
     max_length_ratio: StrictFloat = Field(default=3.0, ge=0)
-    """The same, at most."""
+    """Greatest length of the translated passage, divided by that of the English one."""
     min_script_share: Share = 0.5
-    """Share of a text's letters in the script of its language."""
+    """Least share of a text's letters in the script of its language."""
     max_copy_share: Share = 0.8
-    """Share of a translation's letters in words that the English has too."""
+    """Greatest share of a translation's letters in words that the English has too."""
     min_numbers_kept: Share = 0.5
-    """Share of the English numbers that the translation has."""
+    """Least share of the English numbers that the translation has."""
     min_cosine: StrictFloat = Field(default=0.75, ge=-1, le=1)
-    """Cosine similarity of translated and English passage, by the encoder `translate.cosine`."""
+    """Least cosine similarity of translated and English passage, by the encoder `translate.cosine`."""
     language: Literal["passage", "both", "off"] = "passage"
     """Texts that the language identifier looks at."""
     answer_in_passage: StrictBool = True

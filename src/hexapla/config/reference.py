@@ -17,7 +17,7 @@ _INTRODUCTION = """\
 
 All settings are in [`params.yaml`](../params.yaml). Every stage checks the whole file: an unknown key, a wrong
 type or a value out of bounds is reported in one line that names the key. Change values in the file, or for one
-experiment with `dvc exp run -S hybrid.alpha=0.3`; a key that the file does not have yet wants a `+`:
+experiment with `dvc exp run -S hybrid.alpha=0.3`; a key that the file does not have yet needs a `+`:
 `-S '+translate.model=…'`.
 
 This page is made from the models in `src/hexapla/config`: `python -m hexapla.config.reference > docs/configuration.md`.
