@@ -155,7 +155,7 @@ def test_languages_that_want_every_text_have_one_plan(tmp_path, monkeypatch, eng
     raw = parts(tmp_path / "raw", [first, first._replace(lang="de"), *rest])
     planned, plan = [], shards.plan_shards
     monkeypatch.setattr(
-        shards, "plan_shards", lambda parts, lang, size: planned.append(lang) or plan(parts, lang, size)
+        shards, "plan_shards", lambda survey, lang, size: planned.append(lang) or plan(survey, lang, size)
     )
     translate(tmp_path, raw, languages=("el", "de", "es", "fr"))
     assert planned == ["el", "de"]
@@ -170,6 +170,32 @@ def test_languages_that_want_every_text_have_one_plan(tmp_path, monkeypatch, eng
             if file.name.startswith("01-")
         ]
     assert len(engine.asked) == asked
+
+
+def test_a_part_is_read_a_few_times_whatever_the_number_of_languages(
+    tmp_path, tiny_folder, monkeypatch, engine
+) -> None:
+    reads: Counter[str] = Counter()
+    stream = parquet.stream_pairs
+
+    def count(path: Path):
+        reads[path.name[:2]] += 1
+        return stream(path)
+
+    monkeypatch.setattr(parquet, "stream_pairs", count)
+    first, *rest = pairs(4)
+    rows = [first, first._replace(lang="de"), *rest]
+    one, two = parts(tmp_path / "one", rows), parts(tmp_path / "two", rows, pairs(3, start=4))
+    translate(tmp_path, one, languages=("de", "el", "es"), cosine=str(tiny_folder))
+    assert reads == {"00": 1}
+    for languages in (("fr",), ("ru", "th", "tr", "vi"), ("ru", "th", "tr", "vi")):
+        reads.clear()
+        done = len(engine.asked)
+        translate(tmp_path, two, languages=languages, cosine=str(tiny_folder))
+        # The survey, what is kept, what is missing; the same for quality, and the English passages; the table.
+        most = 7 if len(engine.asked) > done else 4
+        assert max(reads.values()) <= most
+        assert reads.keys() == {"00", "01"}
 
 
 # --- nothing twice -------------------------------------------------------------------------------

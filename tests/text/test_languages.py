@@ -142,3 +142,12 @@ def test_identifier_names_a_language_that_the_table_does_not_have():
 
 def test_identifier_says_which_languages_it_does_not_know():
     assert Identifier(["en", "tlh", "zh-Hant", ""]).known == {"en", "zh-Hant"}
+
+
+def test_identifiers_share_a_model_but_not_their_choice_of_languages():
+    # Marathi is none of the big languages that are always in the running; its relative Hindi is.
+    text = "महाराष्ट्रात मराठी ही राजभाषा आहे आणि ती अनेक लोक बोलतात."
+    marathi = Identifier(["mr"])
+    assert marathi.find(text) == "mr"
+    assert Identifier(["en"]).find(text) != "mr"
+    assert marathi.find(text) == "mr"

@@ -12,7 +12,7 @@ from hexapla.config import Executor, Translate
 from hexapla.data.translate import engines, quality, shards
 from hexapla.data.translate.measures import MeasureSpread
 from hexapla.data.translate.quality import PieceKeys
-from hexapla.data.translate.shards import Column, LanguageCounts, TranslatedTexts
+from hexapla.data.translate.shards import CollectedTable, Column, LanguageCounts, TranslatedTexts
 from hexapla.io import cache, tables
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 from hexapla.text import languages
@@ -37,15 +37,16 @@ def translate(
         summary: the JSON file that gets the counts.
     """
     tables.refuse_other(out)
-    parts = tables.table_files(pairs)
-    collected = shards.count_rows(pairs)
+    table = CollectedTable(pairs)
+    survey = shards.survey_table(table)
+    collected = survey.rows
     _check(translate, sample, collected)
-    translated, now = shards.translate_columns(parts, collected, translate, sample, executor)
-    table = [shards.english_column(parts), *translated]
-    counts = {column.lang: LanguageCounts() for column in table}
-    keys = quality.rate_columns(table, counts, translate.cosine, executor)
+    translated, now = shards.translate_columns(table, survey, translate, sample, executor)
+    columns = [shards.ENGLISH_COLUMN, *translated]
+    counts = {column.lang: LanguageCounts() for column in columns}
+    keys = quality.rate_columns(table, columns, counts, translate.cosine, executor)
     spread = MeasureSpread()
-    rows = _write(out, table, keys, spread)
+    rows = _write(out, table, columns, keys, spread)
     card = {
         "engine": ", ".join(sorted({column.engine for column in translated} - {""})),
         "pairs": collected[SOURCE_LANGUAGE],
@@ -85,26 +86,29 @@ def _list_unwanted(settings: Translate, counts: Counter[str]) -> dict[str, int]:
     return {lang: counts[lang] for lang in sorted({*counts} - {SOURCE_LANGUAGE, *settings.languages})}
 
 
-def _write(out: Path, table: Sequence[Column], keys: PieceKeys, spread: MeasureSpread) -> int:
+def _write(
+    out: Path, table: CollectedTable, columns: Sequence[Column], keys: PieceKeys, spread: MeasureSpread
+) -> int:
     """Write the table as a folder, with one file for each language and collected part; return its rows."""
     written = 0
     with cache.atomic_folder(out) as scratch:
-        for number, column in enumerate(table):
-            for part, collected in enumerate(column.parts):
+        for part, collected in enumerate(table.parts):
+            for number, column in enumerate(columns):
                 file = scratch / f"{number:02d}-{column.lang}-{collected.stem}.parquet"
-                rows = tables.write_pairs(file, _rate_rows(column, part, keys, spread), QUALITY_COLUMNS)
+                rated = _add_quality(table, column, part, keys[column.lang][part], spread)
+                rows = tables.write_pairs(file, rated, QUALITY_COLUMNS)
                 if not rows:
                     file.unlink()
                 written += rows
     return written
 
 
-def _rate_rows(
-    column: Column, part: int, keys: PieceKeys, spread: MeasureSpread
+def _add_quality(
+    table: CollectedTable, column: Column, part: int, keys: Sequence[str], spread: MeasureSpread
 ) -> Iterator[tuple[object, ...]]:
     """Give the rows of a part of a column, each with its quality behind it."""
-    for piece in quality.cut_pieces(shards.make_rows(column, part, LanguageCounts())):
-        ratings = quality.read_quality(keys[column.lang][part][piece.number]) if piece.rows else []
+    for _, piece in quality.make_pieces(table, [column], part):
+        ratings = quality.read_quality(keys[piece.number]) if piece.rows else []
         spread.add(column.lang, ratings)
         for row, rating in zip(piece.rows, ratings, strict=True):
             yield (*row, *rating)

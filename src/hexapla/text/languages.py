@@ -6,6 +6,7 @@ its package and needs no network. Of the identifiers that do, it made the fewest
 passages and 3,696 questions: none and one.
 """
 
+import copy
 import functools
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -157,13 +158,19 @@ def character_mask(
 _RIVALS = "ar bn cs de el en es fa fi fr he hi hu id it ja ko nl pl pt ro ru sv sw ta te th tr uk ur vi zh"
 
 
+@functools.cache
+def _load_model() -> Any:
+    """Load py3langid's model with all its languages, which takes half a second."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
+
+
 class Identifier:
-    """py3langid's model, loaded once, which chooses among the given languages and the big ones."""
+    """py3langid's model, loaded once a process, which chooses among the given languages and the big ones."""
 
     def __init__(self, languages: Iterable[str]) -> None:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-        self._model: Any = LanguageIdentifier.from_model_file(MODEL_FILE)
+        self._model: Any = copy.copy(_load_model())  # Shares all but the choice of languages.
         labels = set(self._model.labels)
         wanted = {lang: base_language(lang) for lang in languages}
         self.known = frozenset(lang for lang, code in wanted.items() if code in labels)

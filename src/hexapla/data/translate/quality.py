@@ -23,7 +23,9 @@ from jaxtyping import Float32
 from hexapla.config import Executor
 from hexapla.data.translate import measures
 from hexapla.data.translate.shards import (
+    ENGLISH_COLUMN,
     CollectedPair,
+    CollectedTable,
     Column,
     LanguageCounts,
     clear_failures,
@@ -212,17 +214,28 @@ class _Missing(NamedTuple):
     keys: set[str]
     rows: Counter[str]
     """By language."""
-    compared: set[tuple[int, int]]
-    """Part and piece of the English rows that rows are compared with."""
+    compared: dict[tuple[int, int], "_EnglishPiece"]
+    """By part and piece, the English passages that rows are compared with."""
+
+
+class _EnglishPiece(NamedTuple):
+    key: str
+    """The name of the passages' embeddings."""
+    rows: int
 
 
 def rate_columns(
-    table: Sequence[Column], counts: Mapping[str, LanguageCounts], encoder: str, executor: Executor
+    table: CollectedTable,
+    columns: Sequence[Column],
+    counts: Mapping[str, LanguageCounts],
+    encoder: str,
+    executor: Executor,
 ) -> PieceKeys:
     """Rate all rows that no earlier run has rated, and return the keys of what is kept.
 
     Args:
-        table: all columns, English first.
+        table: the collected table.
+        columns: all columns, English first.
         counts: by language; what becomes of its rows is counted there.
         encoder: by which passages are compared; '' for no cosine.
         executor: where the work is done.
@@ -233,28 +246,35 @@ def rate_columns(
     clear_failures(_STAGE)
     # Chosen once a run, so that all rows are compared in one way.
     settings = CosineSettings(encoder, choose_precision(encoder)) if encoder else None
-    judges = [_load_identifier(SOURCE_LANGUAGE).name, *([embedding_identity(settings)] if settings else [])]
-    keys: PieceKeys = {column.lang: [[] for _ in column.parts] for column in table}
-    missing = _Missing(set(), Counter(), set())
-    for column in table:
-        for number, piece in _make_pieces(column, counts[column.lang], range(len(column.parts))):
+    identity = embedding_identity(settings) if settings else ""
+    judges = [_load_identifier(SOURCE_LANGUAGE).name, *([identity] if identity else [])]
+    keys: PieceKeys = {column.lang: [[] for _ in table.parts] for column in columns}
+    missing = _Missing(set(), Counter(), {})
+    for number in range(len(table.parts)):
+        english: list[Piece] = []
+        for column, piece in make_pieces(table, columns, number, counts):
             key = piece.key(judges)
             keys[column.lang][number].append(key)
+            if column.lang == SOURCE_LANGUAGE:
+                english.append(piece)
             if piece.rows and not has_rows(piece_file(key), len(piece.rows)):
                 missing.keys.add(key)
                 missing.rows[column.lang] += len(piece.rows)
-                if column.lang != SOURCE_LANGUAGE:
-                    missing.compared.add((number, piece.number))
-    _refuse_empty(table, counts)
+                at = number, piece.number
+                if identity and column.lang != SOURCE_LANGUAGE and at not in missing.compared:
+                    original = english[piece.number]
+                    compared = _EnglishPiece(original.embeddings_key(identity), len(original.rows))
+                    missing.compared[at] = compared
+    _refuse_empty(columns, counts)
     if missing.keys:
-        settings = settings if missing.compared else None
-        embeddings = _embed_english(table[0], missing, settings, executor) if settings else {}
-        _rate_missing(table, keys, missing, embeddings, settings, executor)
+        if settings and missing.compared:
+            _embed_english(table, missing.compared, settings, executor)
+        _rate_missing(table, columns, keys, missing, settings if missing.compared else None, executor)
     return keys
 
 
-def _refuse_empty(table: Sequence[Column], counts: Mapping[str, LanguageCounts]) -> None:
-    for column in table:
+def _refuse_empty(columns: Sequence[Column], counts: Mapping[str, LanguageCounts]) -> None:
+    for column in columns:
         count = counts[column.lang]
         if column.lang != SOURCE_LANGUAGE and not count.translated and not count.original:
             raise UserError(
@@ -264,62 +284,61 @@ def _refuse_empty(table: Sequence[Column], counts: Mapping[str, LanguageCounts])
             )
 
 
-def _make_pieces(
-    column: Column, counts: LanguageCounts, numbers: Iterable[int]
-) -> Iterator[tuple[int, Piece]]:
-    for number in numbers:
-        for piece in cut_pieces(make_rows(column, number, counts)):
-            yield number, piece
+def make_pieces(
+    table: CollectedTable,
+    columns: Iterable[Column],
+    number: int,
+    counts: Mapping[str, LanguageCounts] | None = None,
+) -> Iterator[tuple[Column, Piece]]:
+    """Make the pieces of some columns in a part, one column after another; add their rows to the counts."""
+    for column in columns:
+        count = counts[column.lang] if counts else LanguageCounts()
+        for piece in cut_pieces(make_rows(column, number, table.read(number), count)):
+            yield column, piece
 
 
 def _embed_english(
-    english: Column, missing: _Missing, settings: CosineSettings, executor: Executor
-) -> dict[tuple[int, int], str]:
-    """Embed English passages where no earlier run has, and return the keys of what is kept."""
-    identity = embedding_identity(settings)
-    parts = sorted({part for part, _ in missing.compared})
-    keys: dict[tuple[int, int], str] = {}
-    rows: Counter[tuple[int, int]] = Counter()
-    for number, piece in _make_pieces(english, LanguageCounts(), parts):
-        if (at := (number, piece.number)) in missing.compared:
-            keys[at] = piece.embeddings_key(identity)
-            if not has_embeddings(keys[at]):
-                rows[at] = len(piece.rows)
+    table: CollectedTable,
+    compared: Mapping[tuple[int, int], _EnglishPiece],
+    settings: CosineSettings,
+    executor: Executor,
+) -> None:
+    """Embed English passages where no earlier run has."""
+    missing = {at: piece for at, piece in compared.items() if not has_embeddings(piece.key)}
 
     def tasks() -> Iterator[Task]:
-        for number, piece in _make_pieces(english, LanguageCounts(), parts):
-            if (at := (number, piece.number)) in rows:
-                passages = [row.passage or "" for row in piece.rows]
-                yield Task(keys[at], SOURCE_LANGUAGE, (passages, settings), len(passages))
+        for number in sorted({number for number, _ in missing}):
+            for _, piece in make_pieces(table, [ENGLISH_COLUMN], number):
+                if (at := (number, piece.number)) in missing:
+                    passages = [row.passage or "" for row in piece.rows]
+                    yield Task(missing[at].key, SOURCE_LANGUAGE, (passages, settings), len(passages))
 
     def save(task: Task, embeddings: np.ndarray) -> None:
         write_embeddings(task.key, embeddings)
 
-    if rows:
-        totals = Counter({SOURCE_LANGUAGE: rows.total()})
+    if missing:
+        totals = Counter({SOURCE_LANGUAGE: sum(piece.rows for piece in missing.values())})
         _run(encode_passages, tasks(), totals, executor, save, describe="English passages", on_gpu=True)
-    return keys
 
 
 def _rate_missing(
-    table: Sequence[Column],
+    table: CollectedTable,
+    columns: Sequence[Column],
     keys: PieceKeys,
     missing: _Missing,
-    embeddings: Mapping[tuple[int, int], str],
     settings: CosineSettings | None,
     executor: Executor,
 ) -> None:
     def tasks() -> Iterator[Task]:
-        for column in table:
-            known = keys[column.lang]
-            numbers = [number for number, each in enumerate(known) if not missing.keys.isdisjoint(each)]
-            for number, piece in _make_pieces(column, LanguageCounts(), numbers):
-                if (key := known[number][piece.number]) in missing.keys:
+        for number in range(len(table.parts)):
+            wanting = [each for each in columns if not missing.keys.isdisjoint(keys[each.lang][number])]
+            for column, piece in make_pieces(table, wanting, number):
+                if (key := keys[column.lang][number][piece.number]) in missing.keys:
                     missing.keys.remove(key)
-                    compared = embeddings.get((number, piece.number))
                     english = None
-                    if compared and column.lang != SOURCE_LANGUAGE:
-                        english = read_embeddings(compared)[piece.positions]
+                    if settings and column.lang != SOURCE_LANGUAGE:
+                        key_of_english = missing.compared[number, piece.number].key
+                        english = read_embeddings(key_of_english)[piece.positions]
                     rows = [_strip(row) for row in piece.rows]
                     originals = [row and _strip(row) for row in piece.originals]
                     yield Task(key, column.lang, (column.lang, rows, originals, english, settings), len(rows))
@@ -360,7 +379,7 @@ def _run(
     refuse_failures(_STAGE, failed, "rows")
 
 
-@functools.lru_cache(2)
+@functools.lru_cache(8)
 def _load_identifier(lang: str) -> Identifier:
     return Identifier([lang])
 

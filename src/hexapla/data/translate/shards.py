@@ -14,14 +14,14 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice, pairwise
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Int64, Shaped, UInt64
 
 from hexapla.config import Executor, Translate
 from hexapla.data.translate import engines
@@ -78,20 +78,64 @@ def read_collected(part: Path) -> Iterator[CollectedPair]:
         yield current
 
 
-def count_rows(pairs: Path) -> Counter[str]:
-    """Count the rows of the collected table by language.
+class CollectedTable:
+    """The table that `collect` wrote, read a part at a time.
+
+    The part that was read last is held. So whoever goes through the parts, and within a part through the
+    languages, reads each part once, and a table of one part is read once altogether.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Find the parts; raises as `tables.table_files`."""
+        self.path = path
+        self.parts = tables.table_files(path)
+        self._held: tuple[int, list[CollectedPair]] = (-1, [])
+
+    def read(self, number: int) -> list[CollectedPair]:
+        """Return the pairs of a part, in order; raises as `read_collected`."""
+        if self._held[0] != number:
+            self._held = (-1, [])  # Two parts at a time would double the memory.
+            self._held = (number, list(read_collected(self.parts[number])))
+        return self._held[1]
+
+
+class Survey(NamedTuple):
+    """What one pass over the collected table finds, in 16 bytes a text that lie in a file without a name."""
+
+    rows: Counter[str]
+    """Rows by language."""
+    digests: UInt64[np.ndarray, "texts 2"]
+    """Hashes of the texts of all English rows, in order; a mapped file."""
+    lengths: list[Int64[np.ndarray, " pairs"]]
+    """By part, how many texts each pair has."""
+    own: dict[str, list[Int64[np.ndarray, " rows"]]]
+    """By language and part, the positions of the pairs that came with a row in the language."""
+
+
+def survey_table(table: CollectedTable) -> Survey:
+    """Count the rows of the collected table and hash its texts, in one pass.
 
     Raises:
-        UserError: it has no English rows.
+        UserError: the table has no English rows.
     """
-    counts: Counter[str] = Counter()
-    for batch in tables.stream_batches(pairs):
-        counts.update(batch.column("lang").to_pylist())
-    if not counts[SOURCE_LANGUAGE]:
-        raise UserError(
-            f"{pairs}: has no rows in '{SOURCE_LANGUAGE}', from which to translate; run `dvc repro`"
-        )
-    return counts
+    rows: Counter[str] = Counter()
+    lengths: list[np.ndarray] = []
+    own: dict[str, list[np.ndarray]] = {}
+    with _scratch() as file:
+        for number in range(len(table.parts)):
+            pairs = table.read(number)
+            rows.update(row.lang for pair in pairs for row in (pair.english, *pair.own.values()))
+            texts = [list_texts(pair, SOURCE_LANGUAGE) for pair in pairs]
+            lengths.append(np.fromiter(map(len, texts), np.int64))
+            for lang in {lang for pair in pairs for lang in pair.own}:
+                positions = [position for position, pair in enumerate(pairs) if lang in pair.own]
+                own.setdefault(lang, [np.empty(0, np.int64)] * len(table.parts))[number] = np.array(positions)
+            file.write(hashing.digests(chain.from_iterable(texts)).data)  # Says so when the disk is full.
+        if not rows[SOURCE_LANGUAGE]:
+            raise UserError(
+                f"{table.path}: has no rows in '{SOURCE_LANGUAGE}', from which to translate; run `dvc repro`"
+            )
+        return Survey(rows, _map_rows(file, "<u8", 2), lengths, own)
 
 
 # --- rows --------------------------------------------------------------------------------------
@@ -176,7 +220,6 @@ class ShardPlan(NamedTuple):
     """Where the translation of each text that a language needs is to be found."""
 
     lang: str
-    parts: Sequence[Path]
     size: int
     """Texts of a shard; the last one of a part may have fewer."""
     ranks: Int64[np.ndarray, " texts"]
@@ -191,30 +234,26 @@ class ShardPlan(NamedTuple):
         return np.asarray(self.ranks[self.starts[number] : self.starts[number + 1]])
 
 
-def _read_texts(part: Path, lang: str) -> Iterator[str]:
-    """Read what a part needs translated, in order; equal texts come as often as they occur."""
-    return chain.from_iterable(list_texts(pair, lang) for pair in read_collected(part))
-
-
-def plan_shards(parts: Sequence[Path], lang: str, size: int) -> ShardPlan:
-    """Plan a language's shards: read the table once and keep 8 bytes a text, in a file without a name."""
-    starts = [0]
+def plan_shards(survey: Survey, lang: str, size: int) -> ShardPlan:
+    """Plan a language's shards, in 8 bytes a text."""
+    own = survey.own.get(lang)
+    starts, bounds = [0], [0]
     with _scratch() as file:
-        for part in parts:
-            keys = hashing.digests(_read_texts(part, lang))
-            file.write(keys.data)  # Unlike `tofile`, this says so when the disk is full.
-            starts.append(starts[-1] + len(keys))
-        file.flush()
-        total = starts[-1]
-        first = (
-            hashing.first_occurrences(np.memmap(file, "<u8", "r", shape=(total, 2)))
-            if total
-            else np.empty(0, int)
-        )
-    new = first == np.arange(total)
+        for part, lengths in enumerate(survey.lengths):
+            bounds.append(bounds[-1] + int(lengths.sum()))
+            needed = np.ones(len(lengths), bool)
+            if own:
+                needed[own[part]] = False
+            starts.append(starts[-1] + int(lengths[needed].sum()))
+            if own:
+                digests = survey.digests[bounds[-2] : bounds[-1]]
+                file.write(np.ascontiguousarray(digests[np.repeat(needed, lengths)]).data)
+        digests = _map_rows(file, "<u8", 2) if own else survey.digests
+        first = hashing.first_occurrences(digests)
+    new = first == np.arange(starts[-1])
     owned = [0, *np.cumsum([np.count_nonzero(new[a:b]) for a, b in pairwise(starts)])]
     ranks = np.cumsum(new)[first] - 1
-    return ShardPlan(lang, parts, size, _map_file(ranks), starts, [int(rank) for rank in owned])
+    return ShardPlan(lang, size, _map_file(ranks), starts, [int(rank) for rank in owned])
 
 
 def _scratch() -> IO[bytes]:
@@ -223,21 +262,35 @@ def _scratch() -> IO[bytes]:
     return tempfile.TemporaryFile(dir=cache.cache_root())
 
 
-def _map_file(values: Shaped[np.ndarray, " values"]) -> Shaped[np.ndarray, " values"]:
-    if not len(values):
-        return values
+def _map_file(values: Int64[np.ndarray, " values"]) -> Int64[np.ndarray, " values"]:
     with _scratch() as file:
         # Written, not mapped and then filled: on a full disk that would kill the process.
         file.write(np.ascontiguousarray(values).data)
-        file.flush()
-        return np.memmap(file, values.dtype, "r", shape=values.shape)
+        return _map_rows(file, values.dtype.str, 1).reshape(-1)
 
 
-def cut_shards(plan: ShardPlan, number: int, identity: str) -> Iterator[tuple[str, list[str]]]:
-    """Give key and texts of the shards that a part owns; `identity` is the engine's, for the language."""
+def _map_rows(file: IO[bytes], dtype: str, columns: int) -> Shaped[np.ndarray, "rows columns"]:
+    file.flush()
+    rows = file.tell() // (np.dtype(dtype).itemsize * columns)
+    if not rows:  # An empty file can't be mapped.
+        return np.empty((0, columns), dtype)
+    return np.memmap(file, dtype, "r", shape=(rows, columns))
+
+
+def cut_shards(
+    plan: ShardPlan, number: int, pairs: Iterable[CollectedPair], identity: str
+) -> Iterator[tuple[str, list[str]]]:
+    """Give key and texts of the shards that a part owns.
+
+    Args:
+        plan: the language's.
+        number: the part's.
+        pairs: those of the part.
+        identity: the engine's, for the language.
+    """
     ranks, positions = np.unique(plan.part(number), return_index=True)
     owned = set(positions[ranks >= plan.owned[number]].tolist())
-    texts = _read_texts(plan.parts[number], plan.lang)
+    texts = chain.from_iterable(list_texts(pair, plan.lang) for pair in pairs)
     mine = [text for position, text in enumerate(texts) if position in owned]
     for start in range(0, len(mine), plan.size):
         shard = mine[start : start + plan.size]
@@ -325,8 +378,6 @@ class Column(NamedTuple):
     """A language's column of the parallel table."""
 
     lang: str
-    parts: Sequence[Path]
-    """The parts of the collected table."""
     engine: str = ""
     """The engine's name, as it goes into the rows; '' where nothing is to be translated."""
     identity: str = ""
@@ -344,33 +395,39 @@ class TranslatedTexts(NamedTuple):
     seconds: float
 
 
-def english_column(parts: Sequence[Path]) -> Column:
-    """Return the column of the rows as they were collected."""
-    return Column(SOURCE_LANGUAGE, parts)
+ENGLISH_COLUMN = Column(SOURCE_LANGUAGE)
+"""The rows as they were collected."""
 
 
 def make_rows(
-    column: Column, number: int, counts: LanguageCounts
+    column: Column, number: int, pairs: Iterable[CollectedPair], counts: LanguageCounts
 ) -> Iterator[tuple[CollectedPair, Pair | None]]:
-    """Give the pairs of a part, each with its row in the language; None for one that can't be made."""
+    """Give the pairs of a part, each with its row in the language; None for one that can't be made.
+
+    Args:
+        column: the language's.
+        number: the part's.
+        pairs: those of the part.
+        counts: the language's; the rows are added to them.
+    """
     if column.plan is None:
-        for pair in read_collected(column.parts[number]):
+        for pair in pairs:
             yield pair, pair.english
         return
     found = iter(find_translations(column.plan, number, column.keys))
-    for pair in read_collected(column.parts[number]):
+    for pair in pairs:
         translations = list(islice(found, len(list_texts(pair, column.lang))))
         yield pair, make_row(pair, column.lang, translations, column.engine, counts)
 
 
 def translate_columns(
-    parts: Sequence[Path], own: Collection[str], settings: Translate, sample: Path, executor: Executor
+    table: CollectedTable, survey: Survey, settings: Translate, sample: Path, executor: Executor
 ) -> tuple[list[Column], TranslatedTexts]:
     """Translate what no earlier run has, and return the columns of all languages.
 
     Args:
-        parts: the parts of the collected table.
-        own: the languages that it has rows in.
+        table: the collected table.
+        survey: what is known of it.
         settings: engine and languages.
         sample: the folder of the shipped translations.
         executor: where the work is done.
@@ -379,46 +436,47 @@ def translate_columns(
         UserError: shards failed at every attempt; the others are kept.
     """
     clear_failures(_STAGE)
-    columns = list(_plan_columns(parts, own, settings, sample))
+    columns = list(_plan_columns(survey, settings, sample))
     missing: set[str] = set()
     totals: Counter[str] = Counter()
-    for column in columns:
-        for number, key, texts in _cut_column(column, range(len(parts))):
+    for number in range(len(table.parts)):
+        for column, key, texts in _cut_part(table, columns, number):
             column.keys[number].append(key)
             if not has_rows(shard_file(key), len(texts)):
                 missing.add(key)
                 totals[column.lang] += len(texts)
     began = time.monotonic()
     if missing:
-        _translate_missing(columns, missing, totals, settings, sample, executor)
+        _translate_missing(table, columns, missing, totals, settings, sample, executor)
     return columns, TranslatedTexts(totals, time.monotonic() - began)
 
 
-def _plan_columns(
-    parts: Sequence[Path], own: Collection[str], settings: Translate, sample: Path
-) -> Iterator[Column]:
+def _plan_columns(survey: Survey, settings: Translate, sample: Path) -> Iterator[Column]:
     whole: ShardPlan | None = None  # All languages that need every text share one plan.
     for lang in settings.languages:
-        plan = None if lang in own else whole
+        plan = None if lang in survey.own else whole
         if plan is None:
-            plan = plan_shards(parts, lang, settings.shard_texts)
-        whole = whole if lang in own else plan
-        column = Column(lang, parts, plan=plan._replace(lang=lang), keys=[[] for _ in parts])
+            plan = plan_shards(survey, lang, settings.shard_texts)
+        whole = whole if lang in survey.own else plan
+        column = Column(lang, plan=plan._replace(lang=lang), keys=[[] for _ in survey.lengths])
         if len(plan.ranks):
             engine = engines.build_engine(settings, sample, lang)
             column = column._replace(engine=engine.name, identity=engine.identity(lang))
         yield column
 
 
-def _cut_column(column: Column, numbers: Sequence[int]) -> Iterator[tuple[int, str, list[str]]]:
-    """Give part, key and texts of the shards of some parts."""
-    assert column.plan
-    for number in numbers:
-        for key, texts in cut_shards(column.plan, number, column.identity):
-            yield number, key, texts
+def _cut_part(
+    table: CollectedTable, columns: Iterable[Column], number: int
+) -> Iterator[tuple[Column, str, list[str]]]:
+    """Give column, key and texts of the shards of some columns in a part."""
+    for column in columns:
+        assert column.plan
+        for key, texts in cut_shards(column.plan, number, table.read(number), column.identity):
+            yield column, key, texts
 
 
 def _translate_missing(
+    table: CollectedTable,
     columns: Sequence[Column],
     missing: set[str],
     totals: Counter[str],
@@ -427,9 +485,9 @@ def _translate_missing(
     executor: Executor,
 ) -> None:
     def tasks() -> Iterator[Task]:
-        for column in columns:
-            numbers = [number for number, keys in enumerate(column.keys) if not missing.isdisjoint(keys)]
-            for _, key, texts in _cut_column(column, numbers):
+        for number in range(len(table.parts)):
+            wanting = [column for column in columns if not missing.isdisjoint(column.keys[number])]
+            for column, key, texts in _cut_part(table, wanting, number):
                 if key in missing:
                     yield Task(key, column.lang, (settings, sample, column.lang, texts), len(texts))
 
