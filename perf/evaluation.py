@@ -1,10 +1,10 @@
 """Phases and peak memory of one whole evaluation: read, encode, rank, measure, compare.
 
-    python perf/evaluation.py ../shared/benchmarks/xquad-r
-    python perf/evaluation.py ../shared/benchmarks/miracl --precision auto
+    python perf/evaluation.py data/sample/benchmark
+    python perf/evaluation.py FOLDER --precision auto
 
-Nothing is cached. For a benchmark with judgements, encoding and searching are one stream, so their time
-is given together.
+FOLDER is a benchmark in LAReQA or MIRACL format; docs/performance.md says how to fetch XQuAD-R. Nothing is
+cached. For a benchmark with judgements, encoding and searching are one stream, so their time is given together.
 """
 
 import argparse
