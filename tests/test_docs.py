@@ -11,8 +11,13 @@ import yaml
 
 from conftest import ROOT
 from hexapla import config
+from hexapla.benchmarks import registry
 from hexapla.cli import app
 from hexapla.config import reading, reference
+from hexapla.data.collect import sources
+from hexapla.data.translate import engines
+from hexapla.data.validate import checks
+from hexapla.evaluation import metrics
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 if "docs/clusters.md" in (ROOT / "README.md").read_text(encoding="utf-8"):
@@ -251,3 +256,36 @@ def test_what_architecture_says_of_a_file_is_in_it():
         for each in quoted:
             if each.isidentifier():
                 assert re.search(rf"\b{each}\b", source), f"{each} in {row}"
+
+
+# --- tables that list what the code has ----------------------------------------------------------
+
+
+def first_cells(page, heading):
+    """What is quoted in the first cells of the first table after a heading."""
+    chapter = text(ROOT / "docs" / page).partition(f"\n{heading}\n")[2]
+    rows = re.search(r"(?:^\|.*\n)+", chapter, re.MULTILINE)[0].splitlines()[2:]
+    return [quoted for row in rows for quoted in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+def test_the_pages_list_every_sampler_metric_check_engine_source_and_preset():
+    assert set(first_cells("training.md", "## Samplers")) == set(typing.get_args(config.SamplerName))
+    assert set(first_cells("evaluation.md", "## Metrics")) == set(metrics.METRICS)
+    identified, bounds = ("question", "passage"), config.Validate().bounds()
+    rules = checks.row_rules("de", bounds, identified=identified, answer_in_passage=True)
+    assert set(first_cells("data.md", "## Validation")) == {
+        rule.name for rule in [*rules, *checks.TABLE_RULES]
+    }
+    assert set(first_cells("data.md", "## Translation")) == set(engines.ENGINES)
+    kinds = {kind.tag.removeprefix("kind: ") for kind in sources.READERS}
+    assert set(first_cells("data.md", "## Sources")) == kinds
+    assert set(first_cells("data.md", "### Presets")) == set(sources.load_presets())
+    wholes = {preset for preset in registry.PRESETS if not re.search(r"-[a-z]{2}$", preset)}
+    assert {preset for preset in first_cells("benchmarks.md", "## Presets") if "<" not in preset} == wholes
+
+
+def test_the_presets_have_the_sizes_that_the_page_says():
+    page = text(ROOT / "docs" / "data.md")
+    for preset, about in sources.load_presets().items():
+        if about.loadable:
+            assert f"| `{preset}` | {about.rows:,} |" in page or not about.rows, preset
