@@ -86,7 +86,9 @@ def counting_letters(log: Path) -> Iterator[None]:
 
     with (
         mock.patch.object(quality, "load_encoder"),
-        mock.patch.object(quality, "choose_precision", return_value="fp32"),
+        mock.patch.object(
+            quality, "choose_settings", lambda *cosine: quality.CosineSettings(*cosine, "fp32")
+        ),
         mock.patch.object(quality, "encoder_identity", return_value="letters"),
         mock.patch.object(quality, "encode_passages", encode),
     ):

@@ -17,6 +17,7 @@ from hexapla import tracking
 from hexapla.cli import app
 from hexapla.config import Executor, TranslateFromMemory
 from hexapla.data.translate import engines, quality, shards
+from hexapla.data.translate.quality import CosineSettings
 from hexapla.io import cache, hashing
 from hexapla.io import tables as parquet
 from hexapla.pipeline import translate as stage
@@ -143,7 +144,9 @@ def test_rows_are_compared_anew_in_another_precision(tmp_path, tiny_folder, monk
     raw = parts(tmp_path / "raw", pairs(3))
     kept = []
     for precision in ("fp32", "bf16", "fp32"):
-        monkeypatch.setattr(quality, "choose_precision", lambda _, precision=precision: precision)
+        monkeypatch.setattr(
+            quality, "choose_settings", lambda *cosine, made=precision: CosineSettings(*cosine, made)
+        )
         translate(tmp_path, raw, cosine=str(tiny_folder))
         files = [file for file in (tmp_path / "cache" / "quality").rglob("*.*") if file.stem != "CACHEDIR"]
         kept.append(Counter(file.suffix for file in files))
@@ -275,7 +278,7 @@ def test_a_language_without_rows_is_one_line_before_rows_are_rated(
 ) -> None:
     raw = parts(tmp_path / "raw", pairs(2))
     engine.unknown = {row.question for row in pairs(2)}
-    monkeypatch.setattr(quality, "choose_precision", lambda _: "fp32")
+    monkeypatch.setattr(quality, "choose_settings", lambda *cosine: CosineSettings(*cosine, "fp32"))
     with pytest.raises(UserError, match="no row in 'de': shouting has question and passage of none of the 2"):
         translate(tmp_path, raw, cosine=str(tiny_folder))
     assert not (tmp_path / "cache" / "quality").exists()

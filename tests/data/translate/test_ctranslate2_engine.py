@@ -129,6 +129,7 @@ def test_a_model_is_converted_once_whoever_comes_first(taught, tmp_path: Path, m
     monkeypatch.setenv("HEXAPLA_CACHE", str(tmp_path))
     model = engine(taught["nllb"])._opened
     folder = ctranslate2_engine.convert(model, "int8_float32")
+    assert (folder.parent / "CACHEDIR.TAG").is_file(), "hexapla cache prunes no folder without"
     before = (folder / "model.bin").stat().st_mtime_ns
     assert ctranslate2_engine.convert(model, "int8") == folder
     assert (folder / "model.bin").stat().st_mtime_ns == before

@@ -112,7 +112,7 @@ def convert(model: TranslationModel, kind: str) -> Path:
     if weights == "int8":
         key += f" <={INT8_MOST}"
     folder = cache.cache_root() / "ctranslate2" / hashlib.sha256(key.encode()).hexdigest()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    cache.make_folder(folder.parent)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "model.bin").is_file():

@@ -157,27 +157,29 @@ class CosineSettings(NamedTuple):
     """How passages are compared: by the embeddings of this encoder, computed in this precision."""
 
     encoder: str
+    prompt: str
+    """What is before both passages, if the encoder has no prompt of its own."""
     precision: Literal["fp32", "bf16"]
 
 
 @functools.cache
-def load_encoder(name: str) -> "Encoder":
+def load_encoder(name: str, prompt: str) -> "Encoder":
     """Load the encoder, once a process; raises as `encoder.load`."""
     from hexapla.modeling import encoder  # Imports torch, which takes seconds.
 
-    return encoder.load(name, prompts={})
+    return encoder.load(name, prompts={"passage": prompt})
 
 
-def choose_precision(name: str) -> Literal["fp32", "bf16"]:
-    """Return the precision that this machine computes the encoder best in, by `embed.resolve_precision`."""
+def choose_settings(name: str, prompt: str) -> CosineSettings:
+    """Take the precision that this machine computes the encoder best in, by `embed.resolve_precision`."""
     from hexapla.modeling import embed
 
-    return embed.resolve_precision(load_encoder(name), "auto")
+    return CosineSettings(name, prompt, embed.resolve_precision(load_encoder(name, prompt), "auto"))
 
 
 def embedding_identity(settings: CosineSettings) -> str:
     """Describe all that embeddings, and so cosines, depend on, as far as that is known without loading."""
-    return f"{encoder_identity(settings.encoder)} {settings.precision} {TOKENS}"
+    return f"{encoder_identity(settings.encoder)} {settings.prompt!r} {settings.precision} {TOKENS}"
 
 
 def encoder_identity(name: str) -> str:
@@ -193,7 +195,7 @@ def encode_passages(passages: Sequence[str], settings: CosineSettings) -> Float3
     """Encode passages as unit vectors."""
     from hexapla.modeling import embed
 
-    loaded = load_encoder(settings.encoder)
+    loaded = load_encoder(settings.encoder, settings.prompt)
     return embed.encode(loaded, passages, "passage", TOKENS, precision=settings.precision)
 
 
@@ -228,7 +230,7 @@ def rate_columns(
     table: CollectedTable,
     columns: Sequence[Column],
     counts: Mapping[str, LanguageCounts],
-    encoder: str,
+    cosine: tuple[str, str],
     executor: Executor,
 ) -> PieceKeys:
     """Rate all rows that no earlier run has rated, and return the keys of what is kept.
@@ -237,7 +239,7 @@ def rate_columns(
         table: the collected table.
         columns: all columns, English first.
         counts: by language; what becomes of its rows is counted there.
-        encoder: by which passages are compared; '' for no cosine.
+        cosine: the encoder that compares passages, '' for no cosine; and its prompt.
         executor: where the work is done.
 
     Raises:
@@ -245,7 +247,7 @@ def rate_columns(
     """
     clear_failures(_STAGE)
     # Chosen once a run, so that all rows are compared in one way.
-    settings = CosineSettings(encoder, choose_precision(encoder)) if encoder else None
+    settings = choose_settings(*cosine) if cosine[0] else None
     identity = embedding_identity(settings) if settings else ""
     judges = [_load_identifier(SOURCE_LANGUAGE).name, *([identity] if identity else [])]
     keys: PieceKeys = {column.lang: [[] for _ in table.parts] for column in columns}
