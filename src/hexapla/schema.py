@@ -14,10 +14,9 @@ ORIGINAL = "original"
 class Pair(NamedTuple):
     """One row of the parallel table: a question and the passage that answers it, in one language.
 
-    `id` and `passage_id` are the same in all languages of a pair. `answer` may be empty; when it
-    is not, it stands verbatim in `passage`. `engine` says who translated the row. `negatives` are
-    passages in the row's language that do not answer the question; their number, and what stands at
-    which place, may differ from one language of a pair to another.
+    `id` and `passage_id` are the same in all languages of a pair. `answer` may be empty; otherwise
+    it is verbatim in `passage`. `engine` says who translated the row. `negatives` are passages in the row's
+    language that do not answer the question; their number and order may differ between the languages of a pair.
     """
 
     id: str
@@ -32,24 +31,24 @@ class Pair(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """What a translation kept of its English row; None where nothing can be said, as of English rows.
+    """What a translation kept of its English row; None where that is unknown, as for English rows.
 
-    The parallel table holds these beside the row, and `validate` sets bounds to them.
+    The parallel table has them as further columns of the row, and `validate` checks them against thresholds.
     """
 
     length_ratio: float | None = None
-    """Characters of the passage for one of the English."""
+    """Length of the translated passage divided by that of the English one, in characters."""
     question_language: str | None = None
-    """The row's own code when the identifier agrees, else the one that it found; of English rows too."""
+    """The row's own code if the identifier agrees, otherwise the one that it found; English rows have it, too."""
     passage_language: str | None = None
     copy_share: float | None = None
-    """Share of the letters, of question or passage, that stand in words which the English has too."""
+    """Share of the letters of question or passage, whichever is larger, in words that the English text has, too."""
     numbers_kept: float | None = None
     """Share of the English texts' numbers of three digits or more that the row has, in whatever digits."""
     answer_kept: bool | None = None
     """Whether the row still has an answer, where the English row has one."""
     cosine: float | None = None
-    """Of the passage's and the English passage's vectors, by the untuned encoder."""
+    """Cosine similarity of the passage and its English original, by the untuned encoder."""
 
 
 QUALITY_COLUMNS: tuple[str, ...] = Quality._fields

@@ -100,7 +100,7 @@ def test_questions_of_one_language_each_are_taken_and_told(tmp_path, caplog):
     for lang in ("de", "en"):
         (tmp_path / f"{lang}.json").write_text(lareqa(paragraph((f"{lang}-1", 0))))
     assert len(benchmarks.load(tmp_path).queries) == 2
-    assert "no question stands in two languages" in caplog.text
+    assert "no question is in two languages" in caplog.text
     caplog.clear()
     benchmarks.load(tmp_path, ["de"])
     assert not caplog.messages
@@ -161,18 +161,18 @@ def changed(path, value):
         (changed(["sentence_breaks"], None), "not LAReQA format, KeyError: 'sentence_breaks'"),
         (changed(["sentence_breaks"], [[0, 12]]), "1 sentence_breaks for 2 sentences"),
         (changed(["qas", 0, "answers", 0, "answer_start"], 99), "question q1: answer_start 99 lies in 0"),
-        (changed(["qas"], PARAGRAPH["qas"] * 2), "question id 'q1' stands twice"),
+        (changed(["qas"], PARAGRAPH["qas"] * 2), "question id 'q1' occurs twice"),
         (changed(["qas", 0, "answers"], []), "not LAReQA format, IndexError"),
         (changed(["qas"], []), "holds no questions"),
         (changed(["qas", 0, "question"], " "), "question q1: its text is empty"),
         (
             changed(["qas", 0, "answers", 0, "answer_start"], 21),
-            "question q1: 'there' does not stand at 21; so",
+            "question q1: 'there' is not at 21; so",
         ),
         (changed(["qas", 0, "answers", 0, "answer_start"], 12), "question q1: answer_start 12 lies in 0"),
         (
             changed(["sentences", 1], "Two is where?"),
-            "paragraph 1: 'Two is where?' is not what stands at 13, 26",
+            "paragraph 1: 'Two is where?' is not the text at 13, 26",
         ),
         (changed(["sentences", 1], " "), "paragraph 1: a sentence is empty (sentence_breaks 13, 26)"),
         (changed(["sentence_breaks", 1], [13, 27]), "sentence_breaks 13, 27 are out of order or beyond the"),

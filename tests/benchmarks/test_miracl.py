@@ -207,7 +207,7 @@ def test_judgements_for_no_topic_are_counted(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"topics": [*TOPICS, ("8", "again")]}, "topics.miracl-v1.0-yo-dev.tsv:4: topic '8' stands twice"),
+        ({"topics": [*TOPICS, ("8", "again")]}, "topics.miracl-v1.0-yo-dev.tsv:4: topic '8' occurs twice"),
         ({"topics": [("8", "x"), ("9\ty", "z")]}, "dev.tsv:2: has 3 fields, wants id, text"),
         ({"topics": [("8", " ")]}, "dev.tsv:1: column 'text' is empty"),
         ({"topics": [("", "x")]}, "dev.tsv:1: the id is '', wants text"),

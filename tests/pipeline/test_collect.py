@@ -183,7 +183,7 @@ def test_an_id_that_clashes_names_source_id_and_places(here):
     with pytest.raises(UserError) as caught:
         run(SampleSource(), FilesSource(path=path, name="own"))
     assert str(caught.value) == (
-        f"{path}:41: id 'r7' of source 'own' stood before with another text, at {path}:8; "
+        f"{path}:41: id 'r7' of source 'own' occurs before with another text, at {path}:8; "
         "a source's ids must differ"
     )
     assert not Path("pairs").exists()

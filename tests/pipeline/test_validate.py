@@ -69,7 +69,7 @@ DEFECTS = {
     "short question": ({"question": "Was"}, "question length: 3"),
     "long question": ({"question": GERMAN * 15}, f"question length: {len(GERMAN) * 15 - 1}"),
     "short passage": ({"passage": "Der Hund.", "answer": ""}, "passage length: 9"),
-    "long translation": ({"passage": GERMAN * 20, "answer": ""}, "passage length beside the English: "),
+    "long translation": ({"passage": GERMAN * 20, "answer": ""}, "passage length relative to the English: "),
     "question in another script": ({"question": RUSSIAN}, "question script: 0"),
     "passage in another script": ({"passage": RUSSIAN * 8, "answer": ""}, "passage script: 0"),
     "question in another language": ({"question": FRENCH_QUESTION}, "question language: fr"),
@@ -145,7 +145,7 @@ def test_what_translation_lost_is_read_from_the_table_and_compared_with_the_boun
         "copy_share": (0.95, "not a copy of the English: 0.95"),
         "numbers_kept": (0.25, "numbers kept: 0.25"),
         "cosine": (0.125, "meaning kept: 0.125"),
-        "length_ratio": (3.5, "passage length beside the English: 3.5"),
+        "length_ratio": (3.5, "passage length relative to the English: 3.5"),
         "passage_language": ("nl", "passage language: nl"),
     }
     table = [list(row) for row in with_quality(rows)]

@@ -4,9 +4,9 @@ A folder of `<lang>.json` files: SQuAD's JSON with `sentences` and `sentence_bre
 offsets into the context) for each paragraph. Every sentence is a passage to rank, equal ones too; the
 relevant one holds the start of the answer. The question's id is the key across languages.
 
-What can't be judged is refused. Published files have slips, though: in XQuAD-R's Turkish, two of 1,167
-sentences are not what stands between their breaks. So up to `SLIPS` of a file's sentences, or answers,
-may differ from the context; their number is logged.
+What can't be evaluated is refused. Published files have slips, though: in XQuAD-R's Turkish, two of 1,167
+sentences are not the text between their breaks. So up to `SLIPS` of a file's sentences, or answers, may
+differ from the context; their number is logged.
 """
 
 import logging
@@ -22,7 +22,7 @@ from hexapla.text.languages import base_language, find_scripts, is_known_languag
 _log = logging.getLogger(__name__)
 
 SLIPS = 0.01
-"""The share of a file's sentences, or answers, that may not stand where their offsets say."""
+"""The share of a file's sentences, or answers, that may differ from the text at their offsets."""
 
 _MIRACL = re.compile(r"miracl-(corpus-)?v1\.0-[a-z]{2,3}|[a-z]{2,3}-(corpus|queries|qrels)")
 
@@ -50,7 +50,7 @@ def detect(path: Path) -> str:
 def files(path: Path, languages: Sequence[str] = ()) -> dict[str, Path]:
     """The benchmark's files by language, sorted; those of `languages` in their order when given.
 
-    What is no JSON (a licence, a README) may lie beside them.
+    Other files, such as a license or a README, may be in the same folder.
 
     Raises:
         UserError: the folder or a language is missing, or a JSON file is not named after a language.
@@ -112,12 +112,12 @@ def load(path: Path, languages: Sequence[str] = (), *, passage_unit: str = "sent
         _weigh(file, "answers", slips.answers, len(questions) - before)
     read = ParallelBenchmark(tuple(chosen), questions, passages, passage_unit)
     if len(chosen) > 1 and max(map(len, read.relevant.values())) == 1:
-        _log.warning("%s: no question stands in two languages, so only monolingual figures make sense", path)
+        _log.warning("%s: no question is in two languages, so only monolingual figures make sense", path)
     return read
 
 
 class _Slips(NamedTuple):
-    """Where a text is not what stands at its offsets."""
+    """Where a text differs from the context at its offsets."""
 
     sentences: list[str]
     answers: list[str]
@@ -150,7 +150,7 @@ def _read_paragraph(
                 f"{len(context)} characters"
             )
         if context[low:high].strip() != text.strip():
-            slips.sentences.append(f"{where}: '{_short(text)}' is not what stands at {low}, {high}")
+            slips.sentences.append(f"{where}: '{_short(text)}' is not the text at {low}, {high}")
         passages.append(BenchmarkPassage(lang, text, context))
         end = high
     questions.extend(_question(qa, context, breaks, lang, first, slips) for qa in paragraph["qas"])
@@ -167,7 +167,7 @@ def _question(
     if len(held) != 1:
         raise ValueError(f"question {qa['id']}: answer_start {start} lies in {len(held)} sentences, not 1")
     if not context.startswith(answer["text"], start):
-        slips.answers.append(f"question {qa['id']}: '{_short(answer['text'])}' does not stand at {start}")
+        slips.answers.append(f"question {qa['id']}: '{_short(answer['text'])}' is not at {start}")
     return BenchmarkQuery(str(qa["id"]), lang, qa["question"], first + held[0])
 
 
@@ -191,5 +191,5 @@ def _refuse_twins(file: Path, questions: Sequence[BenchmarkQuery]) -> None:
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
-            raise UserError(f"{file}: question id '{question.id}' stands twice")
+            raise UserError(f"{file}: question id '{question.id}' occurs twice")
         seen.add(question.id)

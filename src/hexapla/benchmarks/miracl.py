@@ -1,6 +1,6 @@
 """Benchmarks in MIRACL format (Zhang et al. 2023, arXiv 2210.09984): a language's corpus, TREC judgements.
 
-Two layouts, told apart by their folders:
+There are two layouts, which differ in their folders:
 
 - as published: `miracl-corpus-v1.0-<lang>/docs-*.jsonl.gz` (docid, title, text), and under
   `miracl-v1.0-<lang>/` the files `topics/topics.miracl-v1.0-<lang>-<split>.tsv` (id, text) and
@@ -9,9 +9,9 @@ Two layouts, told apart by their folders:
   `<lang>-corpus/` (_id or id, title, text), `<lang>-queries/` (_id or id, text) and `<lang>-qrels/`
   (query-id, corpus-id, score), a file's name beginning with its split.
 
-A corpus has up to 33 million passages, so it is streamed: topics and judgements are held, passages
-never. A passage's text is its title and its text with a space between, as MTEB does it, so that
-figures can be set beside those of its leaderboard.
+A corpus has up to 33 million passages, so it is streamed: topics and judgements are in memory, passages
+never. A passage's text is its title and its text with a space in between, as in MTEB, so that figures can
+be compared with those of its leaderboard.
 """
 
 import gzip
@@ -199,7 +199,7 @@ def load(folder: Path, lang: str, split: str = "dev") -> JudgedBenchmark:
     texts: dict[str, str] = {}
     for where, topic, text in _topics(topics_from):
         if topic in texts:
-            raise UserError(f"{where}: topic '{topic}' stands twice; leave one out")
+            raise UserError(f"{where}: topic '{topic}' occurs twice; leave one out")
         texts[topic] = text
     if not texts:
         raise UserError(f"{topics_from[0]}: holds no topics")
@@ -271,12 +271,12 @@ def batches(stream: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
 
 
 class Ids:
-    """What must be remembered of a corpus that streams by: 8 bytes a passage, 16 while runs merge.
+    """What must be remembered of a corpus that is streamed: 8 bytes a passage, 16 while runs merge.
 
-    A passage is its position in the stream, which is what a search gives; ids are kept of relevant
-    ones only. Of the others there is a 64-bit hash, in sorted runs that double like a binary counter,
-    to find ids that stand twice. Where a hash is met again the corpus is read once more, so two ids
-    that merely share a hash (chance 3e-5 with 33 million passages) are told apart.
+    A passage is its position in the stream, which is what a search returns. Only relevant passages keep their
+    ids. All others have a 64-bit hash, in sorted runs that double like a binary counter, to find ids that occur
+    twice. Where a hash occurs again, the corpus is read once more, so that two ids that merely share a hash
+    (chance 3e-5 with 33 million passages) are not taken for one.
     """
 
     def __init__(self, judged: JudgedBenchmark) -> None:
@@ -291,7 +291,7 @@ class Ids:
         """Take the next passages of the stream; batches of a thousand and more are quick.
 
         Raises:
-            UserError: a passage's id stood before; the message names both places.
+            UserError: a passage's id occurred before; the message names both places.
         """
         digests = b"".join(hashlib.blake2b(p.id.encode(), digest_size=8).digest() for p in batch)
         hashes = np.frombuffer(digests, dtype=np.uint64)
@@ -314,8 +314,7 @@ class Ids:
         before = next(other.where for other in passages(self._judged) if other.id == passage.id)
         if before != passage.where:
             raise UserError(
-                f"{passage.where}: passage id '{passage.id}' stands twice, first at {before}; "
-                "two passages with one id can't be judged, leave one out"
+                f"{passage.where}: passage id '{passage.id}' occurs twice, first at {before}; leave one out"
             )
 
     def missing(self) -> list[str]:
@@ -335,7 +334,7 @@ class Ids:
 def survey(judged: JudgedBenchmark) -> Ids:
     """Read the whole corpus once, so that its mistakes are found before a passage is encoded.
 
-    About 6 microseconds a passage: 3 minutes for the largest. Its `count` is what a progress bar wants.
+    About 6 microseconds a passage: 3 minutes for the largest. Progress bars take its `count`.
     """
     ids = Ids(judged)
     for batch in batches(passages(judged), 8192):
@@ -345,7 +344,7 @@ def survey(judged: JudgedBenchmark) -> Ids:
 
 
 def ranks(judged: JudgedBenchmark, ids: Ids, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each topic's relevant passages stand among its hits.
+    """The rank of each topic's relevant passages among its hits.
 
     Args:
         judged: the benchmark.

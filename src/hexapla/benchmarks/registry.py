@@ -1,9 +1,9 @@
-"""Known benchmarks, and every configured one brought here from wherever it lies.
+"""Known benchmarks, and how every configured one is brought here from wherever it is.
 
 Two runs that name the same origin get the same bytes. So the hub needs a commit, and a URL a checksum for each
-file. An address with a commit in it names the same bytes for ever, as far as one trusts the host; a checksum
+file. An address with a commit in it names the same bytes forever, as far as one trusts the host; a checksum
 needs no trust. XQuAD-R has both. MLQA-R and MIRACL are pinned by commit alone: `collect` prints the checksums
-of what it downloads and keeps them in its summary, and `sha256:` beside `preset:` pins them from then on.
+of what it downloads and keeps them in its summary, and `sha256:` next to `preset:` pins them from then on.
 
 Downloads stay in `cache.cache_root()/benchmarks`, a folder an origin, so neither a rerun nor a failure of
 another benchmark fetches them again. To add a benchmark, add an entry to `PRESETS`.
@@ -247,7 +247,7 @@ def _preset_origin(benchmark: PresetBenchmark) -> Origin:
 
 def _url_origin(benchmark: UrlBenchmark) -> Origin:
     if benchmark.url.count("{lang}") != 1:
-        raise ValueError("url: wants {lang} once, where the language stands: https://…/{lang}.json")
+        raise ValueError("url: wants {lang} once, in place of the language: https://…/{lang}.json")
     if not download.fetchable(benchmark.url):
         raise ValueError("url: wants https://…; for files on this machine give `path:`")
     if "@" in urlsplit(benchmark.url).netloc:

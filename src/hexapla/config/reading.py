@@ -77,7 +77,7 @@ def fields(section: type[Section]) -> dict[str, Any]:
 
 
 def _variants(section: type[Section]) -> list[type[Section]]:
-    """All classes that stand for one key together with this one, in the order of their definition."""
+    """All classes that one key may hold, this one included, in the order of their definition."""
     base: Any = section.__mro__[-3]
     pending: list[type[Section]] = [base]
     found: list[type[Section]] = []

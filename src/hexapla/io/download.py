@@ -26,14 +26,14 @@ PAUSES = (1.0, 4.0)
 
 _CHUNK = 1 << 16
 _BUSY = (408, 425, 429)
-"""Answers to ask again after, beside those from 500 on."""
+"""Statuses after which it is tried again, as after those from 500 on."""
 
 _HUB = {
     "LocalEntryNotFoundError": "not in the local cache; the hub can't be reached, or HF_HUB_OFFLINE is set",
     "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
     "IncompleteSnapshotError": "in the local cache in part only, and the hub can't be reached",
-    "RepositoryNotFoundError": "no such dataset, or it wants a login",
-    "GatedRepoError": "its owner wants a login and consent first",
+    "RepositoryNotFoundError": "no such dataset, or it needs a login",
+    "GatedRepoError": "its owner asks for a login and consent first",
     "RevisionNotFoundError": "no such revision",
 }
 
@@ -116,7 +116,7 @@ def snapshot(dataset: str, revision: str, patterns: Sequence[str], *, advice: st
         return Path(
             snapshot_download(dataset, repo_type="dataset", revision=revision, allow_patterns=list(patterns))
         )
-    # Whatever a network and a hub may raise; nothing of ours runs in this block. Only its kind is told:
+    # Whatever a network and a hub may raise; nothing of ours runs in this block. Only its kind is shown:
     # messages may quote addresses with signatures in them.
     except Exception as error:
         kind = type(error).__name__

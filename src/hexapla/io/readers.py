@@ -1,8 +1,8 @@
 """Files that users bring: JSONL, CSV, TSV (all three also as .gz), Parquet, SQuAD's JSON and TMX, as rows
-that know where they stand.
+that know their place in the file.
 
-Nothing here is trusted: what a file breaks is told in one line, with the line or row that broke it. Rows are
-read one after another, so that a file may have any size; SQuAD's JSON alone is one value, and held whole.
+Nothing here is trusted: a broken file is an error of one line, which names the line or row. Rows are read one
+after another, so that a file may have any size; only SQuAD's JSON, which is a single value, is read as a whole.
 """
 
 import csv
@@ -24,7 +24,7 @@ from hexapla.schema import UserError, first_line
 from hexapla.text.languages import base_language
 
 Row = tuple[str, dict[str, Any]]
-"""A row of a user's file, and where it stands ("file:line" or "file, row n")."""
+"""A row of a user's file, and its place ("file:line" or "file, row n")."""
 
 LONGEST_LINE = 64 << 20
 """Bytes of a line (or of a CSV field); a longer one is no text to embed, but a broken file."""
@@ -253,5 +253,5 @@ def _variants(unit: Element) -> dict[str, str]:
 
 def _text(segment: Element) -> str:
     for code in [element for element in segment.iter() if element.tag in _CODES]:
-        code.text, code[:] = "", []  # what stands after it stays
+        code.text, code[:] = "", []  # the text after it stays
     return "".join(segment.itertext()).strip()

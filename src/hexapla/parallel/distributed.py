@@ -89,7 +89,7 @@ def gather(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def on_cpu() -> bool:
-    """What Accelerate has to be told: left alone it takes several processes without a GPU for one."""
+    """Whether Accelerate must be set to the CPU; by default it takes several processes without a GPU for one."""
     import torch
     from accelerate.utils import parse_flag_from_env
 

@@ -1,4 +1,4 @@
-"""Tables and figures that set the candidate beside its baselines."""
+"""Tables and figures that compare the candidate with its baselines."""
 
 import logging
 from itertools import chain

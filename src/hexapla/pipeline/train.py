@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _CURVE = ("step", "loss", "learning_rate", "gradient_norm")
 _UNLOGGED = ("step", "kind")
 _FREE = ("forward_tokens", "kept_tokens", "gradient_checkpointing", "checkpoint_every")
-"""Settings that decide no weight: a training that ran out of memory may go on with other values of them."""
+"""Settings with which a training that ran out of memory may go on. `forward_tokens` changes what dropout draws."""
 
 
 def train(
@@ -79,7 +79,7 @@ def train(
     card |= {"data_sha256": hashing.sha256(pairs), "prompts": prompts}
     card |= dataclasses.asdict(train)
     if train.holdout and not checkpoints:
-        raise UserError("train.holdout: early stopping keeps its best weights there: wants --checkpoints")
+        raise UserError("train.holdout: early stopping needs --checkpoints, where it keeps its best weights")
     trains = chosen.sampler != "untuned"
     split = early_stopping.split(index, train.holdout if trains else 0, seed)
     # Before the encoder is loaded, so that mistakes in the data show at once.

@@ -1,4 +1,4 @@
-"""Markdown to one HTML page that needs nothing beside it: style and pictures are inside."""
+"""Markdown to one HTML page that loads nothing else: style and pictures are inside."""
 
 import base64
 import re

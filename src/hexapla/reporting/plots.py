@@ -82,7 +82,7 @@ def matrices(path: Path, languages: Sequence[str], panels: Mapping[str, np.ndarr
 def _heatmap(
     axis: Any, title: str, matrix: np.ndarray, low: float, high: float, languages: Sequence[str]
 ) -> Any:
-    """Languages at both axes, and each cell's value in a colour that stands out from it; the image."""
+    """Draw languages at both axes and each cell's value in a contrasting color; return the image."""
     image = axis.imshow(matrix, vmin=low, vmax=high, cmap="viridis")
     axis.set_title(title)
     axis.set_xticks(range(len(languages)), languages)

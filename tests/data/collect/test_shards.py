@@ -197,7 +197,7 @@ def test_an_id_with_two_texts_is_named_with_both_places(here):
     read_ones = [read(source(path), here)]
     message = str(shards.make_conflict_error(read_ones, here, (0, 4), (2, 5)))
     assert message == (
-        f"{path}:26: id 'r4' of source 'own' stood before with another text, at {path}:5; "
+        f"{path}:26: id 'r4' of source 'own' occurs before with another text, at {path}:5; "
         "a source's ids must differ"
     )
 

@@ -34,7 +34,7 @@ EDGES = [
     ("passage_chars", BOUNDS["min_passage_chars"], BOUNDS["min_passage_chars"] - 1, "passage length"),
     ("question_script", BOUNDS["min_script_share"], 0.499, "question script"),
     ("question_script", np.nan, 0.0, "question script"),
-    ("length_ratio", BOUNDS["max_length_ratio"], 3.001, "passage length beside the English"),
+    ("length_ratio", BOUNDS["max_length_ratio"], 3.001, "passage length relative to the English"),
     ("passage_language", "de", "nl", "passage language"),
     ("passage_language", None, "en", "passage language"),
     ("copy_share", BOUNDS["max_copy_share"], 0.801, "not a copy of the English"),

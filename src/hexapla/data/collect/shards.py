@@ -97,7 +97,7 @@ def make_conflict_error(
         places.append(_find_place(each.source, sample, number, pair))
     own = pair.id.removeprefix(f"{pair.source}/")
     return UserError(
-        f"{places[1]}: id '{own}' of source '{pair.source}' stood before with another text, at {places[0]}; "
+        f"{places[1]}: id '{own}' of source '{pair.source}' occurs before with another text, at {places[0]}; "
         "a source's ids must differ"
     )
 

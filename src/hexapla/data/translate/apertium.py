@@ -235,7 +235,7 @@ class Apertium:
             )
 
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
-        """All that can be told apart is kept: brackets, tags, emoji, letters of other scripts."""
+        """Everything that can be recognized is kept: brackets, tags, emoji, letters of other scripts."""
         return translate_by_sentence(texts, lang, lambda sentences: self._sentences(sentences, lang))
 
     def close(self) -> None:

@@ -102,7 +102,7 @@ def _read_lines(file: Path) -> Iterator[readers.Row]:
         if SOURCE_LANGUAGE not in row:
             raise UserError(f'{where}: no \'{SOURCE_LANGUAGE}\' text; a line is {{"en": "...", "de": "..."}}')
         if "id" in row and not (isinstance(row["id"], str) and not row["id"].strip().isdecimal()):
-            raise UserError(f"{where}: 'id' stands for Indonesian in a memory; leave row numbers out")
+            raise UserError(f"{where}: 'id' means Indonesian in a memory; leave row numbers out")
         yield where, row
 
 

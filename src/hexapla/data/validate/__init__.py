@@ -1,1 +1,1 @@
-"""Which rows may be trained on, and which stand in a benchmark."""
+"""Which rows may be trained on, and which are in a benchmark."""

@@ -60,7 +60,7 @@ def row_rules(
         rules.append(_between(f"{text} length", chars, bounds[f"min_{chars}"], bounds[f"max_{chars}"]))
         rules.append(_between(f"{text} script", share, bounds["min_script_share"], None))
     low, high = bounds["min_length_ratio"], bounds["max_length_ratio"]
-    rules.append(_between("passage length beside the English", "length_ratio", low, high))
+    rules.append(_between("passage length relative to the English", "length_ratio", low, high))
     rules += [_equal(f"{text} language", f"{text}_language", lang, shows=True) for text in identified]
     rules.append(_between("not a copy of the English", "copy_share", None, bounds["max_copy_share"]))
     rules.append(_between("numbers kept", "numbers_kept", bounds["min_numbers_kept"], None))

@@ -29,7 +29,7 @@ from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 from hexapla.text import normalize
 from hexapla.text.languages import script_shares
 
-FORMAT = 2
+FORMAT = 3
 """Part of the cache's key for the row pass: raise it when the same rows and settings give another result."""
 
 IDENTIFIED_TEXTS: Mapping[str, tuple[str, ...]] = {
