@@ -34,10 +34,10 @@ PACKAGES = {
     "es": "apertium-eng-spa",
     "gl": "apertium-en-gl",
 }
-"""Debian's, which translate from English to these."""
+"""Debian's packages that translate from English, by language."""
 
 _CODES = {"cat": "ca", "epo": "eo", "glg": "gl", "spa": "es"}
-"""Modes are named by ISO 639-3 or 639-1."""
+"""Names of modes have codes of ISO 639-3 or 639-1; these are our codes for the former."""
 
 _BLOCK = 64
 """Sentences that a chain gets at a time."""
@@ -45,12 +45,12 @@ _BLOCK = 64
 _PATIENCE = 60.0
 
 _FIRST = "I knew the worn one that was known, included, elected near a Marine Burns till it bore a span."
-"""The tagger keeps something of the first words whose ambiguity it was not trained on, and tags some others
-differently from then on. With such words at the start it does so always, whatever comes before a text."""
+"""The tagger remembers the first words whose ambiguity it was not trained on, and tags some others differently
+from then on. With such words at the start of every chain it always does, whatever comes before a text."""
 
 _STOP, _END = ".", "[{}]"
-"""Behind every text: what ends a sentence for the tagger, as `apertium-destxt` writes it and `apertium-retxt`
-takes it away, and a blank, which goes through as it is."""
+"""What follows every text: the end of a sentence for the tagger, which `apertium-destxt` writes and
+`apertium-retxt` takes away, and a blank with the text's number, which programs leave as it is."""
 
 
 # --- chains of programs -------------------------------------------------------------------------
@@ -61,7 +61,14 @@ _GRACE = 0.1
 
 
 class Pipeline:
-    """Started with the first text, and again whenever it broke; `close` ends it."""
+    """A chain of live programs that texts go through one after another, as in a shell: `a | b | c`.
+
+    Each text ends with a NUL, on which every program writes out what it holds. What kills a program, or makes it
+    wait for ever, costs that text and no other. The chain starts with the first text, and again whenever it broke.
+
+    The command `apertium -z -f none` starts the same programs and gives the same bytes. But a shell tells neither
+    which program ended nor how: a text would count as one without translation when the memory ran out.
+    """
 
     def __init__(self, commands: Sequence[Sequence[str]], *, end: str, first: str, patience: float) -> None:
         """Remember what to start.
@@ -78,7 +85,7 @@ class Pipeline:
         self._owner = 0
 
     def ask(self, texts: Sequence[str]) -> list[str | None]:
-        """What comes out for each; None for a text, asked twice, on which the chain dies or gets stuck.
+        """Return what comes out for each text; None where the chain dies or gets stuck twice.
 
         Raises:
             RuntimeError: the programs are being killed, which is no fault of a text's.
@@ -118,7 +125,7 @@ class Pipeline:
         self._programs = []
 
     def _killed(self) -> bool:
-        """Whether one was by somebody else, which is to be asked before they are closed."""
+        """Return whether a program was killed from outside; only known before the chain is closed."""
         time.sleep(_GRACE)
         return any(program.poll() == -signal.SIGKILL for program in self._programs)
 
@@ -152,14 +159,14 @@ class Pipeline:
         os.set_blocking(self._ends()[0], False)
 
     def _ends(self) -> tuple[int, int]:
-        """Where the chain takes texts, and where it gives them."""
+        """Return the file numbers of the chain's input and output."""
         first, last = self._programs[0].stdin, self._programs[-1].stdout
         assert first is not None
         assert last is not None
         return first.fileno(), last.fileno()
 
     def _answers(self, texts: Sequence[str], start: int) -> Iterator[str]:
-        """To the texts from `start` on, as many as come."""
+        """Give the answers to the texts from `start` on, as many as come."""
         ends = [self._end.format(number) for number in range(start, len(texts))]
         data = (f"{text}{end}\0" for text, end in zip(texts[start:], ends, strict=True))
         for answer, end in zip(self._replies("".join(data).encode(), len(ends)), ends, strict=False):
@@ -168,7 +175,7 @@ class Pipeline:
             yield answer.removesuffix(end)
 
     def _replies(self, data: bytes, wanted: int) -> Iterator[str]:
-        """What the chain ends with a NUL, at most `wanted` times, until it ends itself or gets stuck."""
+        """Give at most `wanted` answers, each of which ended with a NUL, until the chain ends or gets stuck."""
         entry, output = self._ends()
         rest, held = memoryview(data), b""
         while wanted > 0:
@@ -193,14 +200,14 @@ class Pipeline:
 
 
 class Apertium:
-    """Apertium's modes from English; unknown words stay as they are."""
+    """Translate by Apertium's modes from English; unknown words stay as they are."""
 
     name = "apertium"
 
     def __init__(self, processes: int = 0, *, patience: float = _PATIENCE) -> None:
-        """`processes` chains of programs a language; a chain is stuck after `patience` seconds.
+        """Use `processes` chains of programs for a language; one without an answer for `patience` seconds is stuck.
 
-        Of 0 it makes one a core, or as many as the starter of several processes has set as their threads.
+        With 0 processes there is a chain for each thread that `executors.threads` counts.
 
         Raises:
             UserError: it is not installed.
@@ -235,11 +242,11 @@ class Apertium:
             )
 
     def translate(self, texts: Sequence[str], lang: str) -> list[tuple[str, ...]]:
-        """Everything that can be recognized is kept: brackets, tags, emoji, letters of other scripts."""
+        """Translate each text; brackets, tags, emoji and letters of other scripts stay."""
         return translate_by_sentence(texts, lang, lambda sentences: self._sentences(sentences, lang))
 
     def close(self) -> None:
-        """End the chains; they start again when they are asked."""
+        """End the chains; they start again with the next text."""
         for pool in self._pools.values():
             for _ in range(pool.qsize()):
                 pipeline = pool.get()
@@ -286,7 +293,7 @@ def _through(pipeline: Pipeline, sentences: list[str]) -> list[str | None]:
 
 
 def _escaped(text: str) -> str:
-    """A backslash before what the format means something by; '~', which is dropped, as a blank."""
+    """Put a backslash before characters of the format, and turn '~', which programs drop, into a blank."""
     return re.sub(r"[\[\]{}^$/\\@<>]", r"\\\g<0>", text).replace("~", "[~]") + _STOP
 
 
@@ -305,7 +312,7 @@ def _data() -> Path:
 
 
 def _modes() -> dict[str, Path]:
-    """By language, the mode file that translates to it from English; en-es or eng-spa, no variants."""
+    """Find, by language, the mode file that translates to it from English: en-es or eng-spa, no variants."""
     found = {}
     for file in sorted((_data() / "modes").glob("*.mode")):
         if names := re.fullmatch(r"(?:en|eng)-([a-z]{2,3})", file.stem):
@@ -314,7 +321,7 @@ def _modes() -> dict[str, Path]:
 
 
 def _commands(mode: Path) -> list[list[str]]:
-    """The mode's programs, flushing at a NUL, unknown words unmarked."""
+    """Read the mode's programs, which flush at a NUL and leave unknown words unmarked."""
     words = shlex.shlex(mode.read_text(encoding="utf-8"), posix=True, punctuation_chars="|")
     words.whitespace_split = True
     commands: list[list[str]] = [[]]
@@ -328,7 +335,7 @@ def _commands(mode: Path) -> list[list[str]]:
 
 @functools.cache
 def _contents(mode: Path) -> str:
-    """SHA-256 of the mode, of the files that it names, and of what chains begin with."""
+    """Hash the mode, the files that it names, and the text that chains begin with."""
     digest = hashlib.sha256(mode.read_bytes() + _FIRST.encode())
     for word in (word for command in _commands(mode) for word in command[1:]):
         if Path(word).is_file():
@@ -338,7 +345,7 @@ def _contents(mode: Path) -> str:
 
 @functools.cache
 def _versions() -> str:
-    """Of the translator, and of the dictionaries' processor, which is a package of its own."""
+    """Return the versions of the translator and of the dictionaries' processor, which is another package."""
     calls = (["apertium", "-V"], ["lt-proc", "-v"])
     outs = [subprocess.run(call, capture_output=True, text=True, check=False) for call in calls]  # noqa: S603
     return ", ".join(out.stdout.strip() for out in outs)
