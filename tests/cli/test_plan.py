@@ -13,8 +13,8 @@ from hexapla import config, tracking
 from hexapla.benchmarks import registry
 from hexapla.cli import plan
 from hexapla.cli.requirements import Item
-from hexapla.config import Comparison, Train, reading
-from hexapla.data.collect.sources import Preset, load_presets
+from hexapla.config import ComparisonSettings, Train, reading
+from hexapla.data.collect.sources import CorpusPreset, load_presets
 from hexapla.io import tables
 
 PAPER = ROOT / "params.paper.yaml"
@@ -100,9 +100,9 @@ def test_the_papers_plan_lists_what_is_to_be_brought_by_hand_and_nothing_else(he
 
 def test_pairs_of_a_preset_are_cut_by_sample_and_limit_and_unknown_ones_stay_unknown(planned, monkeypatch):
     monkeypatch.setitem(
-        load_presets(), "big", Preset("CC0", "", "own/big", revision=COMMIT, rows=1000, megabytes=7)
+        load_presets(), "big", CorpusPreset("CC0", "", "own/big", revision=COMMIT, rows=1000, megabytes=7)
     )
-    monkeypatch.setitem(load_presets(), "dark", Preset("CC0", "", "own/dark", revision=COMMIT))
+    monkeypatch.setitem(load_presets(), "dark", CorpusPreset("CC0", "", "own/dark", revision=COMMIT))
     sources = [
         {"preset": "big", "sample": 0.5},
         {"preset": "big", "name": "few", "limit": 20},
@@ -156,7 +156,7 @@ def test_a_database_of_another_kind_is_not_opened_and_tells_no_password(planned)
 
 def test_what_lies_in_a_cache_is_here(planned, tmp_path, monkeypatch):
     monkeypatch.setitem(
-        load_presets(), "big", Preset("CC0", "", "own/big", revision=COMMIT, rows=10, megabytes=7000)
+        load_presets(), "big", CorpusPreset("CC0", "", "own/big", revision=COMMIT, rows=10, megabytes=7000)
     )
     changes = {
         "collect": {"sources": [{"preset": "big"}]},
@@ -229,10 +229,10 @@ def test_rates_that_this_machine_measured_are_taken(planned):
 def test_models_that_are_not_trained_cost_nothing():
     settings = config.load(ROOT / "params.yaml")
     settings = dataclasses.replace(settings, train=Train(steps=10, batch_size=4))
-    several = Comparison(encoders=("e5-small",), recipes=("hybrid", "monolingual"), seeds=(14, 15))
+    several = ComparisonSettings(encoders=("e5-small",), recipes=("hybrid", "monolingual"), seeds=(14, 15))
     # Four of the comparison, and the candidate.
     assert plan.count_training(dataclasses.replace(settings, comparison=several)) == (5, 200)
-    alone = Comparison(encoders=("e5-small",), recipes=(), seeds=())
+    alone = ComparisonSettings(encoders=("e5-small",), recipes=(), seeds=())
     assert plan.count_training(dataclasses.replace(settings, sampler="untuned", comparison=alone)) == (0, 0)
 
 

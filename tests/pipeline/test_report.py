@@ -7,12 +7,12 @@ import mlflow
 import pytest
 
 from hexapla import tracking
-from hexapla.config import Comparison
+from hexapla.config import ComparisonSettings
 from hexapla.pipeline.report import report
 from hexapla.schema import UserError
 from worlds import summaries, training, written
 
-ALONE = Comparison(encoders=("small",), recipes=(), seeds=())
+ALONE = ComparisonSettings(encoders=("small",), recipes=(), seeds=())
 
 
 @pytest.fixture
@@ -97,7 +97,11 @@ def test_seeds_are_averaged(folders, tmp_path, tracking_store):
         written(folders["judged"] / name, name, seed, seed=seed, **card)
         (folders["training"] / f"{name}.json").write_text(json.dumps(training(name, "monolingual", None)))
         (folders["curves"] / f"{name}.csv").write_text("step,loss\n0,2.0\n")
-    run(folders, tmp_path / "out", Comparison(encoders=("small",), recipes=("monolingual",), seeds=(13, 14)))
+    run(
+        folders,
+        tmp_path / "out",
+        ComparisonSettings(encoders=("small",), recipes=("monolingual",), seeds=(13, 14)),
+    )
     text = (tmp_path / "out" / "report.md").read_text()
     counts = "candidate (hybrid, α 0.5) 1, small-untuned 1, small-monolingual-13 2"
     assert f"Figures are averages over seeds ({counts}); ±" in text

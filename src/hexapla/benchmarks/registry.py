@@ -27,7 +27,7 @@ from hexapla.schema import UserError, suggest
 _log = logging.getLogger(__name__)
 
 
-class Preset(NamedTuple):
+class BenchmarkPreset(NamedTuple):
     """A public benchmark: where it lies, at which commit, under which licence."""
 
     format: str
@@ -48,7 +48,7 @@ class Preset(NamedTuple):
 
 _LAREQA = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 
-_XQUAD_R = Preset(
+_XQUAD_R = BenchmarkPreset(
     format="lareqa",
     languages=("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
     licence="CC BY-SA 4.0",
@@ -70,7 +70,7 @@ _XQUAD_R = Preset(
     },
 )
 
-_MLQA_R = Preset(
+_MLQA_R = BenchmarkPreset(
     format="lareqa",
     languages=("ar", "de", "en", "es", "hi", "vi", "zh"),
     licence="CC BY-NC 4.0",
@@ -89,8 +89,8 @@ _MIRACL = {
 }  # fmt: skip
 
 
-def _miracl(languages: tuple[str, ...]) -> Preset:
-    return Preset(
+def _miracl(languages: tuple[str, ...]) -> BenchmarkPreset:
+    return BenchmarkPreset(
         format="miracl",
         languages=languages,
         licence="CC BY-SA 4.0",
@@ -101,7 +101,7 @@ def _miracl(languages: tuple[str, ...]) -> Preset:
     )
 
 
-def _miracl_hard(languages: tuple[str, ...]) -> Preset:
+def _miracl_hard(languages: tuple[str, ...]) -> BenchmarkPreset:
     return _miracl(languages)._replace(
         megabytes=sum(_MIRACL[lang][1] for lang in languages),
         hub="mteb/MIRACLRetrievalHardNegatives",
@@ -109,7 +109,7 @@ def _miracl_hard(languages: tuple[str, ...]) -> Preset:
     )
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[str, BenchmarkPreset] = {
     "xquad-r": _XQUAD_R,
     "mlqa-r": _MLQA_R,
     "miracl": _miracl(tuple(_MIRACL)),

@@ -138,7 +138,7 @@ def _check_overrides(overrides: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder(Section):
+class EncoderSettings(Section):
     """A pretrained encoder, and what differs for it; `encoder` and `comparison` name it by its key."""
 
     model: str = Field(min_length=1)
@@ -170,7 +170,7 @@ class Recipe(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Section):
+class ComparisonSettings(Section):
     """The models that the candidate is compared with: every encoder untuned, and with every recipe and seed."""
 
     encoders: Distinct[str]
@@ -660,11 +660,11 @@ class Config(Section):
     launch: str = "single"
     """A file of configs/accelerate: `single` (one process), `cpu`, `gpus`, `nodes`, `fsdp`, or your own. No
     result depends on it but for rounding."""
-    encoders: dict[str, Encoder] = Field(min_length=1)
+    encoders: dict[str, EncoderSettings] = Field(min_length=1)
     """Pretrained encoders by a short name."""
     recipes: dict[str, Recipe] = Field(default_factory=dict)
     """Ways of training by name, for the comparison."""
-    comparison: Comparison
+    comparison: ComparisonSettings
     """The models that the candidate is compared with."""
     collect: Collect
     """Which English pairs are collected."""

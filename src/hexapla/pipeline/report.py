@@ -21,7 +21,7 @@ _CANDIDATE = "candidate"
 
 
 def report(
-    comparison: config.Comparison,
+    comparison: config.ComparisonSettings,
     *,
     data: Path,
     validation: Path,
@@ -71,7 +71,7 @@ def report(
     _print(models[0], compared)
 
 
-def _models(comparison: config.Comparison, judged: Path, training: Path) -> list[Model]:
+def _models(comparison: config.ComparisonSettings, judged: Path, training: Path) -> list[Model]:
     """The candidate, then the comparison's; each with the other seeds of the same settings."""
     trained = comparison.trained()
     names = [_CANDIDATE, *comparison.untuned(), *(seeds[0] for seeds in trained)]

@@ -36,7 +36,7 @@ from hexapla.text import sentences
 # --- presets -------------------------------------------------------------------------------------
 
 
-class Preset(NamedTuple):
+class CorpusPreset(NamedTuple):
     """A public corpus; `presets.yaml` explains the fields."""
 
     licence: str
@@ -56,11 +56,11 @@ class Preset(NamedTuple):
 
 
 @cache
-def load_presets() -> dict[str, Preset]:
+def load_presets() -> dict[str, CorpusPreset]:
     """Return the public corpora by the names that `preset:` takes."""
     entries: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("presets.yaml").read_text())
     return {
-        name: Preset(**{**entry, "languages": tuple(entry.get("languages", (SOURCE_LANGUAGE,)))})
+        name: CorpusPreset(**{**entry, "languages": tuple(entry.get("languages", (SOURCE_LANGUAGE,)))})
         for name, entry in entries.items()
     }
 
