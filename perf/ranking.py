@@ -1,4 +1,4 @@
-"""Ranks and metrics of a benchmark of XQuAD-R's size, ours beside others' in one run.
+"""Ranks and metrics of a benchmark of XQuAD-R's size, ours next to others' in one run.
 
     python perf/ranking.py
     python perf/ranking.py --vectors FILE.npz --benchmark data/benchmarks/xquad-r

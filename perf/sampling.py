@@ -1,13 +1,13 @@
-"""How fast batches are planned, and what that takes, beside sentence-transformers' NO_DUPLICATES.
+"""How fast batches are planned, and how much memory that takes, next to sentence-transformers' NO_DUPLICATES.
 
     python perf/sampling.py [--ids N] [--pairs N] [--batches N] [--ragged] [--per-passage N] [--cpu-time]
 
-First our index and our samplers at the full size, on generated codes of N ids in 9 languages; one thread.
-Then, over the same N pairs in one language and one epoch's batches, ours beside both of theirs: the one
-that compares strings, and the one that compares hashes; once from the start, with their hashing and our
-planning, and once without what comes before the first batch. All of a round is measured in turn, so that
-what slows the machine slows all; figures are medians over the rounds. On a machine that others use as
-well, `--cpu-time` counts what the process computes.
+First it measures our index and our samplers in one thread, on generated codes of N ids in 9 languages. Then
+it plans one epoch over N pairs in one language with ours and with both of theirs: the one that compares
+strings, and the one that compares hashes. It counts batches from the start, with their hashing and our
+planning, and without what comes before the first batch. The ways take turns within a round, so that what
+slows the machine slows all of them; figures are medians over the rounds. On a machine that others use too,
+`--cpu-time` counts the processor's seconds instead of the clock's.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def timed(plan: BatchPlan, steps: Iterable[int], clock: Clock) -> float:
     return clock() - began
 
 
-def beside(pairs: int, per_passage: int, clock: Clock) -> None:
+def compare_with_peers(pairs: int, per_passage: int, clock: Clock) -> None:
     """Batches a second of one epoch over pairs, by all ways in turn."""
     passages = -(-pairs // per_passage)
     texts = {
@@ -178,16 +178,18 @@ def computed() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--ids", type=int, default=10_000_000)
-    parser.add_argument("--pairs", type=int, default=200_000, help="beside sentence-transformers")
+    parser.add_argument("--pairs", type=int, default=200_000, help="next to sentence-transformers")
     parser.add_argument("--batches", type=int, default=1000, help="a sampler and round, at scale")
     parser.add_argument("--per-passage", type=int, default=1, help="ids that share a passage")
     parser.add_argument("--ragged", action="store_true", help="missing translations, and an English source")
     parser.add_argument("--cpu-time", action="store_true")
     given = parser.parse_args()
+    if given.pairs < 3 * BATCH:
+        parser.error(f"--pairs: at least {3 * BATCH:,}, so that an epoch has three batches")
     clock = computed if given.cpu_time else time.perf_counter
     datasets.disable_progress_bars()
     at_scale(given.ids, given.per_passage, given.batches, clock, ragged=given.ragged)
-    beside(given.pairs, given.per_passage, clock)
+    compare_with_peers(given.pairs, given.per_passage, clock)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exact search: peak memory and speed of our streamed search beside one FAISS index that holds everything.
+"""Exact search: peak memory and speed of our streamed search next to one FAISS index that holds everything.
 
     python perf/search.py [small] [large]      # passages; 200,000 and 2,000,000 when left out
 

@@ -1,11 +1,11 @@
-"""Training beside sentence-transformers' trainer: pairs a second, at an equal loss.
+"""Training next to sentence-transformers' trainer: pairs a second, at an equal loss.
 
     python perf/training.py [--corpus FILE] [--batch N] [--steps N] [--windows N] [--precision P] [--cached]
 
 Same checkpoint, pairs in the same order, prompts, lengths, threads, optimiser (AdamW, linear decay,
 clipping), InfoNCE, and frozen word embeddings. In each window both ways make the same steps, one way after
 the other, each going on from its own weights; a window's first step warms up and is not counted. Ratios are
-of the same window, medians over the windows. `--cached` sets our step beside the cached loss (GradCache)
+of the same window, medians over the windows. `--cached` sets our step next to the cached loss (GradCache)
 for batches whose activations do not fit. `--curve` trains both without dropout and compares every loss.
 """
 
@@ -172,7 +172,7 @@ def theirs(
         )
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
-    losses_ = [float(told["loss"]) for told in trainer.state.log_history if "loss" in told]
+    losses_ = [float(reported["loss"]) for reported in trainer.state.log_history if "loss" in reported]
     return Window(losses_, clock.ends[-1] - clock.ends[0])
 
 
@@ -235,8 +235,8 @@ def learner(given: argparse.Namespace) -> encoders.Encoder:
 
 
 def _progress(number: int, windows: dict[str, list[Window]]) -> None:
-    told = ", ".join(f"{name} {done[-1].seconds:.1f} s" for name, done in windows.items())
-    sys.stderr.write(f"window {number + 1}: {told}\n")
+    reported = ", ".join(f"{name} {done[-1].seconds:.1f} s" for name, done in windows.items())
+    sys.stderr.write(f"window {number + 1}: {reported}\n")
 
 
 def _show(given: argparse.Namespace, windows: dict[str, list[Window]]) -> None:

@@ -1,4 +1,4 @@
-"""Rows beside their English on a terminal: which are shown, and that none drives it."""
+"""Rows next to their English on a terminal: which are shown, and that none drives it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a run needs, told without doing it: nothing fetched, nothing invented, nothing overlooked."""
+"""What a run needs and costs: nothing is fetched, nothing invented, nothing overlooked."""
 
 import dataclasses
 import re

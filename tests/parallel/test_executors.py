@@ -227,11 +227,11 @@ def test_threads_that_the_user_has_set_stay(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "found"), [("", 6), ("3", 3), ("4,2", 4), (" 5 , 2", 5), ("0", 6), ("x", 6)]
+    ("setting", "found"), [("", 6), ("3", 3), ("4,2", 4), (" 5 , 2", 5), ("0", 6), ("x", 6)]
 )
-def test_threads_are_as_told_or_one_a_core(told, found, monkeypatch):
+def test_threads_are_as_set_or_one_a_core(setting, found, monkeypatch):
     monkeypatch.setattr(executors, "cores", lambda: 6)
-    monkeypatch.setenv("OMP_NUM_THREADS", told)
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
     assert executors.threads() == found
 
 
@@ -270,5 +270,5 @@ def test_progress_tells_rate_and_time_left():
 def test_a_worker_imports_nothing_before_its_task_that_reads_the_environment():
     heavy = "{'torch', 'tokenizers', 'ray', 'ctranslate2'}"
     code = f"import hexapla.parallel.executors, sys; print({heavy} & {{*sys.modules}})"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "set()\n"
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reported.stdout == "set()\n"

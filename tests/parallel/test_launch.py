@@ -97,7 +97,7 @@ def _run(place, *arguments, **more):
 
 
 def _pids(place):
-    """Of the processes and their helpers, as soon as all have been written."""
+    """Ids of the processes and their helpers, as soon as all have been written."""
     names = [f"{kind}-{rank}" for rank in range(2) for kind in ("pid", "helper")]
     until = time.monotonic() + 30
     while not all((place / name).exists() and (place / name).read_text() for name in names):

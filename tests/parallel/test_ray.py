@@ -143,11 +143,11 @@ def test_a_cluster_that_is_started_for_the_run():
     program = subprocess.run(
         [sys.executable, __file__], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
-    told = json.loads(program.stdout)
-    assert told["saved"] == {f"k{n}": n * n for n in range(4)}
-    assert told["listening"]
-    assert {place.removeprefix("::ffff:") for place in told["listening"]} == {"127.0.0.1"}
-    assert not Path(told["scratch"]).exists()
+    reported = json.loads(program.stdout)
+    assert reported["saved"] == {f"k{n}": n * n for n in range(4)}
+    assert reported["listening"]
+    assert {place.removeprefix("::ffff:") for place in reported["listening"]} == {"127.0.0.1"}
+    assert not Path(reported["scratch"]).exists()
     assert "Traceback" not in program.stderr
     assert "Warning" not in program.stderr
 
@@ -193,22 +193,22 @@ def main():
     """A program that starts a cluster of its own, and says what it saw."""
     import psutil
 
-    told = {}
+    reported = {}
 
     def look():
         mine = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
         open_ = [
             each for each in psutil.net_connections("tcp") if each.pid in mine and each.status == "LISTEN"
         ]
-        told["listening"] = sorted({each.laddr.ip for each in open_})
+        reported["listening"] = sorted({each.laddr.ip for each in open_})
         from ray._private.worker import _global_node
 
-        told["scratch"] = _global_node.get_temp_dir_path()
+        reported["scratch"] = _global_node.get_temp_dir_path()
 
     given = [Task(f"k{n}", "", (n,), 1) for n in range(4)]
-    told["saved"], failures = saved_by(chores.square, given, Executor(kind="ray", workers=2), after=look)
+    reported["saved"], failures = saved_by(chores.square, given, Executor(kind="ray", workers=2), after=look)
     assert not failures
-    sys.stdout.write(json.dumps(told))
+    sys.stdout.write(json.dumps(reported))
 
 
 if __name__ == "__main__":

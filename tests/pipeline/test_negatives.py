@@ -91,8 +91,8 @@ def test_each_row_keeps_what_may_be_its_negative(tmp_path):
     assert all(not row.negatives for (key, _), row in found.items() if key != own)
     assert all(row.passage == PAIRS[lang][0]["passage"] for (key, lang), row in found.items() if key == own)
     assert cards["validate"]["rejected"] == 0
-    told = {"translated": 4, "missing": 0, "answers_lost": 0, "negatives_lost": 2}
-    assert cards["translate"]["languages"]["de"].items() >= told.items()
+    reported = {"translated": 4, "missing": 0, "answers_lost": 0, "negatives_lost": 2}
+    assert cards["translate"]["languages"]["de"].items() >= reported.items()
     assert cards["validate"]["negatives"] == {
         "kept": 2,
         # In English and in German, but for the empty one and the one that nobody translated (too short).

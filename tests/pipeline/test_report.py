@@ -1,4 +1,4 @@
-"""The report stage on made-up results: files in, report out, MLflow told."""
+"""The report stage on made-up results: files in, report out, and what MLflow is sent."""
 
 import contextlib
 import json
@@ -75,8 +75,8 @@ def test_quality_that_was_measured_gets_its_picture(folders, tmp_path, monkeypat
     silent.alive = False
     monkeypatch.setattr(tracking, "run", lambda *_, **__: contextlib.nullcontext(silent))
     path = folders["data"] / "translate.json"
-    told = {"counted": 9, "quantiles": [0.8, 1.0, 1.1, 1.2, 1.5]}
-    tree = json.loads(path.read_text()) | {"quality": {"de": {"length_ratio": told}}}
+    reported = {"counted": 9, "quantiles": [0.8, 1.0, 1.1, 1.2, 1.5]}
+    tree = json.loads(path.read_text()) | {"quality": {"de": {"length_ratio": reported}}}
     path.write_text(json.dumps(tree))
     run(folders, tmp_path / "out")
     assert (tmp_path / "out" / "figures" / "quality.png").is_file()

@@ -55,9 +55,9 @@ def test_what_was_rejected_is_told_by_language():
 
 def chapter(collect=(), translate=(), **validation):
     """The report with more in each summary than the least that a stage writes."""
-    told = summaries(**validation)
+    reported = summaries(**validation)
     made = StageSummaries(
-        told["collect"] | dict(collect), told["translate"] | dict(translate), told["validation"]
+        reported["collect"] | dict(collect), reported["translate"] | dict(translate), reported["validation"]
     )
     return reporting.markdown(
         made, MODELS[:1], {"sample": statistics.compare_models("sample", [MODELS[0].judged()])}, "figures"

@@ -163,7 +163,7 @@ def test_perfect_vectors_are_perfect():
 
 @given(st.lists(st.integers(0, 4).map(float) | st.just(float("nan")), max_size=12), st.integers(1, 4))
 def test_stopping_is_what_a_counter_does(scores, patience):
-    """The usual loop with a counter, beside the pure functions."""
+    """The usual loop with a counter, next to the pure functions."""
     high, since, first, stopped = -np.inf, 0, 0, []
     for position, score in enumerate(scores):
         if score > high or position == 0:

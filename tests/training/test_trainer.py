@@ -145,7 +145,7 @@ def test_a_broken_checkpoint_falls_back_to_the_one_before(tiny_folder, data, tmp
 
 def test_early_stopping_takes_the_best_weights_and_survives_being_killed(tiny_folder, data, tmp_path):
     def validated(scores, **options):
-        told, at_score, left = [], [], iter(scores)
+        reported, at_score, left = [], [], iter(scores)
 
         def rule(learner):
             def score():
@@ -155,8 +155,8 @@ def test_early_stopping_takes_the_best_weights_and_survives_being_killed(tiny_fo
             return trainer.Validation(every=2, patience=2, score=score)
 
         return (
-            *fit(tiny_folder, data, rule=rule, checkpoints=tmp_path, on_step=told.append, **options),
-            told,
+            *fit(tiny_folder, data, rule=rule, checkpoints=tmp_path, on_step=reported.append, **options),
+            reported,
             at_score,
         )
 
@@ -164,8 +164,8 @@ def test_early_stopping_takes_the_best_weights_and_survives_being_killed(tiny_fo
     assert len(curve) == 8
     assert equal(weights(learner), at_score[1])
     assert not equal(weights(learner), at_score[3])
-    again, resumed, told, _ = validated([])
-    assert told == []
+    again, resumed, reported, _ = validated([])
+    assert reported == []
     assert timeless(resumed) == timeless(curve)
     assert equal(weights(again), weights(learner))
 
@@ -227,11 +227,11 @@ def test_what_goes_wrong_in_a_step_is_one_line_and_keeps_the_last_checkpoint(
         return float("nan"), area
 
     monkeypatch.setattr(gradcache, "add_gradients", broken)
-    told = {
+    expected = {
         "loss": r"loss nan, gradient norm [\d.]+ at step 6; lower train\.learning_rate",
         "memory": r"out of memory at step 6; lower train\.kept_tokens \(\d+\), then train\.forward_tokens",
     }
-    with pytest.raises(UserError, match=told[failing]):
+    with pytest.raises(UserError, match=expected[failing]):
         fit(tiny_folder, data, checkpoints=tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["step-000000004.safetensors"]
 
@@ -324,7 +324,7 @@ def test_a_pooling_that_leaves_prompts_out_leaves_out_those_of_its_side(tiny_fol
 
 
 def test_prompts_of_two_lengths_share_a_forward_pass_where_pooling_keeps_them(tiny_folder):
-    """Otherwise a micro-batch with both sides would draw other dropout than before poolings were told apart."""
+    """Otherwise a micro-batch with both sides would draw other dropout than before poolings were distinguished."""
     prompts = {"query": "a longer prompt than that: ", "passage": "text: "}
     learner = encoder.load(str(tiny_folder), prompts=prompts, device="cpu")
     extra = trainer._find_extra_features(learner)

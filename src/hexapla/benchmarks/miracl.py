@@ -282,7 +282,7 @@ class Ids:
     def __init__(self, judged: JudgedBenchmark) -> None:
         self.count = 0
         self.positions: dict[str, int] = {}
-        """Of the relevant passages that were met."""
+        """Positions of the relevant passages that have been read so far."""
         self._judged = judged
         self._wanted = {passage for each in judged.relevant.values() for passage in each}
         self._runs: list[np.ndarray] = []

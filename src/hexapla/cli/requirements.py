@@ -64,19 +64,19 @@ class Item(NamedTuple):
     revision: str = ""
     licence: str = ""
     pairs: int | None = None
-    """English ones that a source may give, before duplicates are left out."""
+    """English pairs that a source may give, before duplicates are removed."""
     megabytes: float | None = None
-    """What it takes, roughly; fetched unless it is here. None: not known without asking."""
+    """Its approximate size, downloaded unless it is here. None: not known without asking the hub."""
     share: float = 1.0
-    """Of a source: how much of it is taken."""
+    """How much of a source is used, from 0 to 1."""
     here: bool = False
-    """Whether it lies on this machine already, at this commit."""
+    """Whether this machine has it already, at this commit."""
     languages: tuple[str, ...] = ()
-    """Of a source that comes in several: those that need no translation."""
+    """The languages of a source that is parallel already; they need no translation."""
     problem: str = ""
-    """Why it can't be had as it is written, and what to do; empty when it can."""
+    """Why it is not available as it is written, and what to do; empty if it is available."""
     host: str = ""
-    """`dataset` or `model` for what is fetched from the hub, `url` from elsewhere; empty: nothing is."""
+    """`dataset` or `model` if it comes from the hub, `url` if from elsewhere; empty if nothing is downloaded."""
 
 
 def list_items(
@@ -183,7 +183,7 @@ def _cut(pairs: int | None, source: Source) -> int | None:
 
 
 def _megabytes(path: Path) -> float:
-    """Of a file, or of all files in a folder; 0 for what is not there."""
+    """Size of a file, or of all files in a folder; 0 if it does not exist."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 

@@ -29,7 +29,7 @@ QUALITY_TYPES: dict[str, pa.DataType] = {
     "cosine": pa.float64(),
 }
 _TYPES = {"negatives": _TEXTS, **QUALITY_TYPES}
-"""Of the columns that are no plain text, and of the quality columns."""
+"""Types of the quality columns, and of the columns that are not plain text."""
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def table_files(path: Path) -> list[Path]:
 
 
 def count_rows(path: Path) -> int:
-    """Of a table, a file or a folder, without reading it; raises as `read_pairs`."""
+    """Count a table's rows (a file or a folder) without reading them; raises as `read_pairs`."""
     return sum(_opened(file).metadata.num_rows for file in table_files(path))
 
 

@@ -17,7 +17,7 @@ texts = st.text(letters, min_size=1).filter(str.strip)
 
 
 def pairs(rows: list[dict], counts: SourceCounts | None = None, **settings: object) -> list[Pair]:
-    """Of rows as they are, without a file."""
+    """Make pairs of rows as they are, without a file."""
     given = {"name": "x", **settings}
     source = HubSource(**given) if "dataset" in given else FilesSource(path="-", **given)
     named = [(f"a.jsonl:{number}", row) for number, row in enumerate(rows, 1)]

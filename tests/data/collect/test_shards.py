@@ -15,7 +15,7 @@ from hexapla.io import tables
 from hexapla.schema import Pair, UserError
 
 ROWS = 10
-"""Of a part, in these tests."""
+"""In each part, in these tests."""
 
 
 @pytest.fixture(autouse=True)

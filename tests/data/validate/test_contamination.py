@@ -44,7 +44,7 @@ texts = st.lists(st.tuples(st.lists(piece, max_size=6).map("".join), kind), min_
 
 @given(texts, texts, st.sampled_from([0.5, 0.8, 0.95]))
 def test_what_is_found_is_near_by_the_plain_definition(known, looked, least):
-    """Of long texts, the other way round too: of short ones the sample that is indexed may miss some."""
+    """And long texts that are near are found. Of short ones, the sample that is indexed may miss some."""
     index = NgramIndex([text for text, _ in known], [kind for _, kind in known], least)
     for text, own in looked:
         found = {match.known: match for match in index.find([text], own)}
