@@ -160,7 +160,7 @@ def changed(path, value):
     [
         (changed(["sentence_breaks"], None), "not LAReQA format, KeyError: 'sentence_breaks'"),
         (changed(["sentence_breaks"], [[0, 12]]), "1 sentence_breaks for 2 sentences"),
-        (changed(["qas", 0, "answers", 0, "answer_start"], 99), "question q1: answer_start 99 lies in 0"),
+        (changed(["qas", 0, "answers", 0, "answer_start"], 99), "question q1: answer_start 99 is in 0"),
         (changed(["qas"], PARAGRAPH["qas"] * 2), "question id 'q1' occurs twice"),
         (changed(["qas", 0, "answers"], []), "not LAReQA format, IndexError"),
         (changed(["qas"], []), "holds no questions"),
@@ -169,7 +169,7 @@ def changed(path, value):
             changed(["qas", 0, "answers", 0, "answer_start"], 21),
             "question q1: 'there' is not at 21; so",
         ),
-        (changed(["qas", 0, "answers", 0, "answer_start"], 12), "question q1: answer_start 12 lies in 0"),
+        (changed(["qas", 0, "answers", 0, "answer_start"], 12), "question q1: answer_start 12 is in 0"),
         (
             changed(["sentences", 1], "Two is where?"),
             "paragraph 1: 'Two is where?' is not the text at 13, 26",
@@ -198,7 +198,7 @@ def test_missing_folder_language_and_broken_json(tmp_path):
         benchmarks.load(tmp_path, ["fr"])
 
 
-def test_json_that_is_no_language_is_refused_and_a_licence_is_not(tmp_path):
+def test_json_that_is_no_language_is_refused_and_a_license_is_not(tmp_path):
     written(tmp_path, PARAGRAPH)
     written(tmp_path, PARAGRAPH, "zh-Hant")
     for name in ("LICENSE", "README.md"):

@@ -267,7 +267,7 @@ def test_each_preset_is_pinned_and_a_benchmark_by_its_name_alone(name):
     assert bool(preset.url) != bool(preset.hub)
     assert re.search(r"/[0-9a-f]{40}/.*\{lang\}", preset.url) or re.fullmatch("[0-9a-f]{40}", preset.revision)
     assert set(preset.sha256) <= set(preset.languages)
-    assert preset.licence
+    assert preset.license
     assert preset.paper
     assert preset.megabytes > 0
     benchmark = PresetBenchmark(preset=name)

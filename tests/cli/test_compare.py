@@ -40,7 +40,7 @@ def test_seeds_of_one_configuration_are_one_model(hexapla, tmp_path):
 
 def test_what_was_not_judged_alike_is_said_first(hexapla, tmp_path):
     one, two = (written(tmp_path / str(n), str(n), n, evaluation={"query_tokens": n}) for n in (32, 96))
-    assert hexapla("compare", one, two)[1].startswith("Not judged alike, query_tokens: 32 32; 96 96\n")
+    assert hexapla("compare", one, two)[1].startswith("Evaluated with different query_tokens: 32 32; 96 96\n")
 
 
 def test_models_of_one_name_are_told_apart_by_their_folders(hexapla, tmp_path):

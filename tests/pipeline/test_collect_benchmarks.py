@@ -66,7 +66,7 @@ def test_folders_and_addresses_end_in_one_folder_with_what_they_are(here):
         )
     file = {"sha256": digest, "bytes": len(BODY)}
     assert cards["own"] == {
-        "origin": "own", "licence": "", "format": "lareqa", "languages": ["de"],
+        "origin": "own", "license": "", "format": "lareqa", "languages": ["de"],
         "queries": 2, "passages": 2, "files": {"de.json": file, "en.json": file},
     }  # fmt: skip
     assert (cards["far"]["origin"], cards["far"]["files"]) == (url, {"fr.json": file})
@@ -118,7 +118,7 @@ def test_a_folder_inside_the_output_is_not_wiped(here, capsys):
     (here / "judged" / "own").mkdir(parents=True)
     (here / "judged" / "own" / "de.json").write_bytes(BODY)
     line = refused(capsys, {"name": "own", "path": "judged/own"})
-    assert "benchmarks: 'own' lies in judged, which `collect` replaces" in line
+    assert "benchmarks: 'own' is in judged, which `collect` replaces" in line
     assert (here / "judged" / "own" / "de.json").read_bytes() == BODY
 
 

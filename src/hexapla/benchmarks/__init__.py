@@ -1,1 +1,1 @@
-"""Retrieval benchmarks: known ones and where they lie; the LAReQA and MIRACL formats."""
+"""Retrieval benchmarks: known ones and their addresses; the LAReQA and MIRACL formats."""

@@ -165,7 +165,7 @@ def _question(
         raise ValueError(f"question {qa['id']}: its text is empty")
     held = [i for i, (low, high) in enumerate(breaks) if low <= start < high]
     if len(held) != 1:
-        raise ValueError(f"question {qa['id']}: answer_start {start} lies in {len(held)} sentences, not 1")
+        raise ValueError(f"question {qa['id']}: answer_start {start} is in {len(held)} sentences, not in 1")
     if not context.startswith(answer["text"], start):
         slips.answers.append(f"question {qa['id']}: '{_short(answer['text'])}' is not at {start}")
     return BenchmarkQuery(str(qa["id"]), lang, qa["question"], first + held[0])

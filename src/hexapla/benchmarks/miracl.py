@@ -48,7 +48,7 @@ class Passage(NamedTuple):
 
 
 class JudgedBenchmark(NamedTuple):
-    """One language of a benchmark: its topics, what is relevant for them, and where its passages lie."""
+    """One language of a benchmark: its topics, what is relevant for them, and the files of its passages."""
 
     lang: str
     topics: list[Topic]
@@ -66,7 +66,7 @@ class JudgedBenchmark(NamedTuple):
 
 
 def languages(folder: Path) -> tuple[str, ...]:
-    """The languages of which the folder holds something, sorted; none when it is not MIRACL format."""
+    """The languages of which the folder holds something, sorted; none if it is not in MIRACL's format."""
     if not folder.is_dir():
         return ()
     found = (_FOLDER.fullmatch(entry.name) for entry in folder.iterdir() if entry.is_dir())

@@ -28,12 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 class BenchmarkPreset(NamedTuple):
-    """A public benchmark: where it lies, at which commit, under which licence."""
+    """A public benchmark: its address, its commit and its license."""
 
     format: str
     """`lareqa` or `miracl`."""
     languages: tuple[str, ...]
-    licence: str
+    license: str
     paper: str
     megabytes: int
     """Roughly, to download."""
@@ -51,7 +51,7 @@ _LAREQA = "https://raw.githubusercontent.com/google-research-datasets/lareqa"
 _XQUAD_R = BenchmarkPreset(
     format="lareqa",
     languages=("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh"),
-    licence="CC BY-SA 4.0",
+    license="CC BY-SA 4.0",
     paper="arXiv 2004.05484",
     megabytes=18,
     url=f"{_LAREQA}/5405d2a77e83d5ccb47623a3f9e5604c3f103193/xquad-r/{{lang}}.json",
@@ -73,7 +73,7 @@ _XQUAD_R = BenchmarkPreset(
 _MLQA_R = BenchmarkPreset(
     format="lareqa",
     languages=("ar", "de", "en", "es", "hi", "vi", "zh"),
-    licence="CC BY-NC 4.0",
+    license="CC BY-NC 4.0",
     paper="arXiv 2004.05484",
     megabytes=14,
     url=f"{_LAREQA}/354d67d1cd066854cdfbf5ad0e6105528976141d/mlqa-r/{{lang}}.json",
@@ -93,7 +93,7 @@ def _miracl(languages: tuple[str, ...]) -> BenchmarkPreset:
     return BenchmarkPreset(
         format="miracl",
         languages=languages,
-        licence="CC BY-SA 4.0",
+        license="CC BY-SA 4.0",
         paper="arXiv 2210.09984",
         megabytes=sum(_MIRACL[lang][0] for lang in languages),
         hub="mteb/MIRACLRetrieval",
@@ -145,7 +145,7 @@ class Origin(NamedTuple):
     """The languages to fetch; () is all. LAReQA format always brings all, since `validate` looks for each."""
     sha256: Mapping[str, str] = {}
     """Checksums by language, or by the file's path within the benchmark."""
-    licence: str = ""
+    license: str = ""
 
     def __str__(self) -> str:
         return f"{self.hub}@{self.revision}" if self.hub else download.shown(self.url) or self.path
@@ -241,7 +241,7 @@ def _preset_origin(benchmark: PresetBenchmark) -> Origin:
     chosen = benchmark.languages if known.format == "miracl" and benchmark.languages else known.languages
     return Origin(
         url=known.url, hub=known.hub, revision=known.revision, format=known.format, languages=chosen,
-        sha256={**known.sha256, **benchmark.sha256}, licence=known.licence,
+        sha256={**known.sha256, **benchmark.sha256}, license=known.license,
     )  # fmt: skip
 
 

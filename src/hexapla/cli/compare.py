@@ -93,7 +93,7 @@ def _list_differences(models: list[Model]) -> list[str]:
         values = [model.results[0].evaluation.get(key) for model in models]
         if any(value != values[0] for value in values):
             each = "; ".join(f"{model.title} {v}" for model, v in zip(models, values, strict=True))
-            lines.append(f"Not judged alike, {key}: {each}")
+            lines.append(f"Evaluated with different {key}: {each}")
     return lines
 
 

@@ -138,7 +138,7 @@ def _read_tasks(
     for text in names:
         found = registry.look_up(text, configured)
         if found.name in [task.name for task in tasks]:
-            raise UserError(f"--benchmark: two are called '{found.name}'; judge them one after another")
+            raise UserError(f"--benchmark: two are called '{found.name}'; evaluate them one after another")
         kind = passage_unit or found.passage_unit
         tasks.append(evaluation.load_benchmark(found.name, found.folder, found.languages, kind))
     return tasks

@@ -44,7 +44,7 @@ def inspect(
 ) -> None:
     """Show rows that `validate` rejected, each next to its English original, with the reasons.
 
-    `--borderline` shows rows that were kept instead, so that one can judge whether a bound is right.
+    `--borderline` shows rows that were kept instead, so that you can see whether a bound is right.
     """
     if borderline and check:
         raise UserError("--check: rows at a bound passed every check; give one of --check and --borderline")

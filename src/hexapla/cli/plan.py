@@ -210,13 +210,13 @@ def _print_items(title: str, items: Sequence[Item]) -> None:
     if not items:
         return
     pairs = any(item.pairs is not None for item in items)
-    header = [title, "from", "revision", "licence", *(["pairs"] if pairs else []), "MB", "here"]
+    header = [title, "from", "revision", "license", *(["pairs"] if pairs else []), "MB", "here"]
     rows = [
         [
             item.name,
             _COMMIT.sub(lambda commit: commit.group()[:10], item.origin),
             item.revision[:10] or ("missing" if item.host in ("dataset", "model") else "–"),
-            item.licence or "–",
+            item.license or "–",
             *([_format_number(item.pairs)] if pairs else []),
             _format_number(item.megabytes),
             "yes" if item.here else "no",

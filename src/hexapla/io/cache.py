@@ -204,7 +204,7 @@ class CacheEntry(NamedTuple):
 
 
 def list_entries() -> list[CacheEntry]:
-    """List what lies in those folders of the cache that Hexapla made itself, least recently used first."""
+    """List the entries of those folders of the cache that Hexapla made itself, least recently used first."""
     return sorted(
         (_measure(path, kind.name) for kind in _list_kinds(tagged=True) for path in _list_whole(kind)),
         key=lambda entry: (entry.used, entry.path),
@@ -221,7 +221,7 @@ def _list_whole(kind: Path) -> Iterator[Path]:
 
 
 def list_untagged() -> list[Path]:
-    """List what lies in the cache but was not made by Hexapla, or by a version before the tag."""
+    """List what is in the cache but was not made by Hexapla, or by a version before the tag."""
     return _list_kinds(tagged=False)
 
 

@@ -132,7 +132,7 @@ def _refuse_sources_inside(outs: Sequence[Path], resolved: Sequence[Source]) -> 
         for file in sources.find_files(source.path) if isinstance(source, FilesSource | TmxSource) else ():
             for out in outs:
                 if out.resolve() in (file.resolve(), *file.resolve().parents):
-                    raise UserError(f"{file}: lies in {out}, which `collect` replaces; put it elsewhere")
+                    raise UserError(f"{file}: is in {out}, which `collect` replaces; put it elsewhere")
 
 
 # --- benchmarks ----------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def _refuse_benchmarks_inside(out: Path, benchmarks: Sequence[Benchmark]) -> Non
         folder = Path(benchmark.path).resolve()
         if out.resolve() in (folder, *folder.parents):
             raise UserError(
-                f"benchmarks: '{benchmark.name}' lies in {out}, which `collect` replaces; put it elsewhere"
+                f"benchmarks: '{benchmark.name}' is in {out}, which `collect` replaces; put it elsewhere"
             )
 
 
@@ -174,7 +174,7 @@ def _copy_benchmarks(
             files = registry.copy(each, folder / each.name)
             cards[each.name] = {
                 "origin": str(each.origin),
-                "licence": each.origin.licence,
+                "license": each.origin.license,
                 "format": each.format,
                 "languages": list(each.languages),
                 **size,

@@ -1,4 +1,4 @@
-"""Judge one model on every configured benchmark."""
+"""Evaluate one model on every configured benchmark."""
 
 import logging
 from pathlib import Path

@@ -387,7 +387,7 @@ def test_the_papers_sources_are_there():
         "mfaq", "mmarco", "squad",
     }  # fmt: skip
     for preset in PRESETS.values():
-        assert preset.licence
+        assert preset.license
         assert preset.note
         assert all(map(is_known_language, preset.languages))
     assert set(ROWS) == set(LOADABLE)

@@ -26,7 +26,7 @@ from hexapla.io.readers import Row
 from hexapla.schema import SOURCE_LANGUAGE, Pair, UserError
 
 FORMAT = 1
-"""Part of every folder's key: raise it when shards would lie, or notes would read, otherwise."""
+"""Part of every folder's key: raise it when the layout of shards or of notes changes."""
 SHARD_ROWS = 1 << 15
 """Rows of the source that make a shard: what a killed run loses."""
 

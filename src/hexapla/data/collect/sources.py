@@ -39,7 +39,7 @@ from hexapla.text import sentences
 class CorpusPreset(NamedTuple):
     """A public corpus; `presets.yaml` explains the fields."""
 
-    licence: str
+    license: str
     note: str
     hub: str = ""
     config: str = ""
@@ -143,7 +143,7 @@ def fingerprint(source: Source, sample: Path) -> str | None:
         content = " ".join(map(hashing.sha256, paths))
     settings = dataclasses.asdict(source)
     if not isinstance(source, HubSource):
-        settings.pop("path", None)  # the same files may lie elsewhere
+        settings.pop("path", None)  # the same files may be in another place
     settings |= {"name": source.title, "content": content, "format": FORMAT}
     settings["unicode"] = unicodedata.unidata_version
     if source.cut_passages:

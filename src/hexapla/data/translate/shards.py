@@ -100,7 +100,7 @@ class CollectedTable:
 
 
 class Survey(NamedTuple):
-    """What one pass over the collected table finds, in 16 bytes a text that lie in a file without a name."""
+    """What one pass over the collected table finds, in 16 bytes a text, in a file without a name."""
 
     rows: Counter[str]
     """Rows by language."""

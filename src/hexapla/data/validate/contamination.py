@@ -312,7 +312,7 @@ class Shingles(NamedTuple):
     starts: Int64[np.ndarray, " texts"]
     """The place of each text's first shingle."""
     sizes: Int64[np.ndarray, " texts"]
-    """The number of shingles that lie within each text."""
+    """The number of shingles within each text."""
 
     def of(self, text: int) -> UInt64[np.ndarray, " shingles"]:
         """Return the text's different shingles in ascending order."""
