@@ -30,12 +30,15 @@ repro: setup
 	dvc repro
 	@echo "Report: reports/report.html"
 
+# A process for each core, at most four, because each imports PyTorch. One that has finished takes tests from another.
+IN_PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
+
 test: setup apertium
-	python -m pytest -r s
+	python -m pytest -r s $(IN_PARALLEL)
 
 # Tests that take minutes, such as the default encoder on XQuAD-R, which is downloaded if it is not there.
 slow: setup apertium
-	python -m pytest -r s -m slow
+	python -m pytest -r s -m slow $(IN_PARALLEL)
 
 lint: setup
 	ruff check

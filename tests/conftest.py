@@ -12,8 +12,12 @@ from hypothesis import settings
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-OWN_CACHE = os.environ.get("HEXAPLA_CACHE", "")
+# Workers of pytest-xdist inherit the environment after the lines below have changed it.
+OWN_CACHE = os.environ.setdefault("HEXAPLA_OWN_CACHE", os.environ.get("HEXAPLA_CACHE", ""))
 """The cache of whoever runs the tests; benchmarks that are fetched for the tests stay there."""
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # The workers share the cores. With a thread for each core, all of them together would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nothing that an earlier run cached may answer for the code under test.
 os.environ["HEXAPLA_CACHE"] = tempfile.mkdtemp(prefix="hexapla-cache-")
 atexit.register(shutil.rmtree, os.environ["HEXAPLA_CACHE"], ignore_errors=True)

