@@ -79,7 +79,7 @@ quick: setup
 	  -S 'comparison.recipes=[hybrid]' -S 'comparison.seeds=[13,14]' \
 	  -S 'benchmarks=[{name: sample, path: data/sample/benchmark, languages: [de,en,zh]}]'
 	test -s $(QUICK)/reports/report.html
-	cd $(QUICK) && PYTHONPATH=src python -m hexapla compare reports/results/*
+	cd $(QUICK) && PYTHONPATH=src python -m hexapla compare $$(dirname reports/results/*/details.json)
 
 clean:
 	rm -rf build .checkpoints .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
