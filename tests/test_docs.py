@@ -20,8 +20,6 @@ from hexapla.data.validate import checks
 from hexapla.evaluation import metrics
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-if "docs/clusters.md" in (ROOT / "README.md").read_text(encoding="utf-8"):
-    PAGES.remove(ROOT / "README.md")  # it is being written anew
 HISTORY = ROOT / "CHANGELOG.md"
 """It names what is gone."""
 SETTINGS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
