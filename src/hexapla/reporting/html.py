@@ -41,7 +41,7 @@ code { font-size: 0.9em; background: var(--band); padding: 0.1em 0.35em; border-
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; min-width: 60%; }
 th, td { padding: 0.4rem 0.8rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; border-bottom: 2px solid var(--line); }
-td:first-child { white-space: nowrap; }
+td:first-child, td[style*="right"] { white-space: nowrap; }
 tbody tr:hover { background: var(--band); }
 td strong { color: var(--mark); }
 img { display: block; max-width: 100%; margin: 0.75rem 0 1.5rem; padding: 0.75rem; background: #fff;

@@ -287,7 +287,7 @@ def _against_untuned(name: str, models: Sequence[Model], how: str) -> list[dict[
         better = (a > b) == (measure.better == "higher")
         lines.append(
             {
-                "measure": measure.title,
+                "measure": _HEADLINES[measure.key],
                 "mine": measure.show(a),
                 "verdict": ("better" if better else "worse") if contrast.significant else "same",
                 "how": _VECTORS[how],
