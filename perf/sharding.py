@@ -24,7 +24,7 @@ import numpy as np
 from hexapla.config import Executor
 from hexapla.io import hashing, tables
 from hexapla.parallel import executors
-from hexapla.parallel.executors import Task
+from hexapla.parallel.tasks import Task
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "pairs" / "en.jsonl"
 ROUNDS = 3

@@ -101,8 +101,9 @@ def main(folder):
     """A program with two workers at long tasks, to be ended from outside."""
     from hexapla.config import Executor
     from hexapla.parallel import executors
+    from hexapla.parallel.tasks import Task
 
-    tasks = [executors.Task(str(number), "", (folder, number), 1) for number in range(4)]
+    tasks = [Task(str(number), "", (folder, number), 1) for number in range(4)]
     executors.run(slow, tasks, Executor(workers=2), save=lambda *_: None, on_gpu=False)
 
 

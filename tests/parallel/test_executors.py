@@ -15,7 +15,8 @@ from tqdm import tqdm
 import chores
 from hexapla.config import Executor
 from hexapla.parallel import executors
-from hexapla.parallel.executors import Failure, Progress, Task
+from hexapla.parallel.executors import Progress
+from hexapla.parallel.tasks import Failure, Task
 from hexapla.schema import UserError
 
 
@@ -224,15 +225,6 @@ def test_threads_that_the_user_has_set_stay(monkeypatch):
         {"RAYON_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": name} for name in ("0", "1", "0")
     ]
     assert executors.environments(9, ()) == [{"RAYON_NUM_THREADS": "1"}] * 9
-
-
-@pytest.mark.parametrize(
-    ("setting", "found"), [("", 6), ("3", 3), ("4,2", 4), (" 5 , 2", 5), ("0", 6), ("x", 6)]
-)
-def test_threads_are_as_set_or_one_a_core(setting, found, monkeypatch):
-    monkeypatch.setattr(executors, "cores", lambda: 6)
-    monkeypatch.setenv("OMP_NUM_THREADS", setting)
-    assert executors.threads() == found
 
 
 def test_an_idle_workers_death_is_no_tasks_fault():

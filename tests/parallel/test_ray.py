@@ -20,7 +20,7 @@ from hexapla.config import Executor, TranslateWithApertium
 from hexapla.io import hashing, tables
 from hexapla.parallel import executors
 from hexapla.parallel import ray as ray_executor
-from hexapla.parallel.executors import Task
+from hexapla.parallel.tasks import Task
 from hexapla.pipeline.translate import translate
 from hexapla.schema import ORIGINAL, Pair, UserError
 

@@ -220,7 +220,10 @@ def test_the_report_says_plainly_when_training_does_not_beat_centering():
         "In mAP over the pool of all languages, the trained candidate (0.750) is **worse than** the untuned encoder "
         "centered by the pool's means (0.780; p < 0.001)."
     ) in text
-    assert "In rank distance (lower is better), the trained candidate (20.0) is **not significantly different from**" in text
+    assert (
+        "In rank distance (lower is better), the trained candidate (20.0) is **not significantly different from**"
+        in text
+    )
     rows = re.findall(r"^\| (\w+).*?\| (as it is|centered by the pool's means) ", text, re.MULTILINE)
     assert len(rows) == 6
     better = [CENTERED[0], model("untuned", map_multi=0.4, centered={"map_multi": 0.5})]

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from hexapla.parallel import distributed
-from hexapla.parallel.executors import cores
+from hexapla.parallel.tasks import cores
 from hexapla.schema import UserError, first_line
 
 FOLDER = Path("configs/accelerate")

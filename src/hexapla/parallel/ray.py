@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hexapla.parallel.executors import Attempt, Place, attempt
+from hexapla.parallel.tasks import Attempt, Place, attempt
 from hexapla.schema import UserError, first_line
 
 _PATIENCE = 5.0

@@ -23,9 +23,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
-from hexapla.data.translate.engines import refuse_unsupported, sentence_identity, translate_by_sentence
+from hexapla.data.translate.by_sentence import refuse_unsupported, sentence_identity, translate_by_sentence
 from hexapla.io import hashing
-from hexapla.parallel.executors import threads
+from hexapla.parallel.tasks import threads
 from hexapla.schema import UserError
 
 PACKAGES = {
@@ -207,7 +207,7 @@ class Apertium:
     def __init__(self, processes: int = 0, *, patience: float = _PATIENCE) -> None:
         """Use `processes` chains of programs for a language; one without an answer for `patience` seconds is stuck.
 
-        With 0 processes there is a chain for each thread that `executors.threads` counts.
+        With 0 processes there is a chain for each thread that `tasks.threads` counts.
 
         Raises:
             UserError: it is not installed.

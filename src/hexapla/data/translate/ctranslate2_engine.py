@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int8
 
-from hexapla.data.translate.engines import sentence_identity
+from hexapla.data.translate.by_sentence import sentence_identity
 from hexapla.data.translate.nmt import (
     Target,
     TranslationModel,
@@ -27,7 +27,7 @@ from hexapla.data.translate.nmt import (
     translate_texts,
 )
 from hexapla.io import cache
-from hexapla.parallel.executors import threads
+from hexapla.parallel.tasks import threads
 from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)

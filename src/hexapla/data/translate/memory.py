@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hexapla.data.translate.engines import refuse_unsupported, sentence_identity, translate_by_sentence
+from hexapla.data.translate.by_sentence import refuse_unsupported, sentence_identity, translate_by_sentence
 from hexapla.io import readers
 from hexapla.schema import SOURCE_LANGUAGE, UserError
 

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hexapla.data.translate.engines import refuse_unsupported, sentence_identity, translate_by_sentence
+from hexapla.data.translate.by_sentence import refuse_unsupported, sentence_identity, translate_by_sentence
 from hexapla.io import hashing
 from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
 from hexapla.text.languages import is_known_language, standard_code

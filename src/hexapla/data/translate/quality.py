@@ -37,7 +37,7 @@ from hexapla.data.translate.shards import (
 )
 from hexapla.io import cache, hashing, tables
 from hexapla.parallel import executors
-from hexapla.parallel.executors import Task
+from hexapla.parallel.tasks import Task
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, Pair, Quality, UserError
 from hexapla.text.languages import Identifier
 

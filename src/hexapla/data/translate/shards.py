@@ -27,7 +27,7 @@ from hexapla.config import Executor, Translate
 from hexapla.data.translate import engines
 from hexapla.io import cache, hashing, tables
 from hexapla.parallel import executors
-from hexapla.parallel.executors import Failure, Task
+from hexapla.parallel.tasks import Failure, Task
 from hexapla.schema import SOURCE_LANGUAGE, Pair, UserError
 from hexapla.text.normalize import contains_answer, find_answer
 

@@ -24,7 +24,7 @@ from hexapla.data.validate.checks import Rule, RuleResult
 from hexapla.data.validate.contamination import BenchmarkIndex, BenchmarkMatch, RowName
 from hexapla.io import cache, hashing, tables
 from hexapla.parallel import executors
-from hexapla.parallel.executors import Failure, Task
+from hexapla.parallel.tasks import Failure, Task
 from hexapla.schema import QUALITY_COLUMNS, SOURCE_LANGUAGE, UserError
 from hexapla.text import normalize
 from hexapla.text.languages import script_shares
