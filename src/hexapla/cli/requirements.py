@@ -25,7 +25,7 @@ from hexapla.config import (
     Translate,
     TranslateWithModel,
 )  # fmt: skip
-from hexapla.data.collect import shards, sources
+from hexapla.data.collect import databases, shards, sources
 from hexapla.io import cache, download, readers
 from hexapla.schema import UserError
 
@@ -143,11 +143,11 @@ def _hub(item: Item, source: HubSource, sample: Path) -> Item:
 
 
 def _sql(item: Item, source: SqlSource, sample: Path) -> Item:  # noqa: ARG001 - as above
-    if source.url.startswith(_SQLITE):
-        path = source.url.removeprefix(_SQLITE)
+    address = databases.find_address(source)  # raises where the variable is not set
+    if address.startswith(_SQLITE):
+        path = address.removeprefix(_SQLITE)
         return _files(item._replace(origin=path), source, Path(path))
-    sources.fill_variables(source.url, source.title)  # raises where a variable is not set
-    return item._replace(origin=download.shown(source.url))
+    return item._replace(origin=download.shown(address))
 
 
 def _file(item: Item, source: FilesSource | TmxSource, sample: Path) -> Item:  # noqa: ARG001 - as above

@@ -314,10 +314,24 @@ class SqlSource(Source):
     tag: ClassVar[str] = "kind: sql"
     kind: Literal["sql"] = "sql"
     """A database."""
-    url: str = Field(min_length=1)
-    """SQLAlchemy address; `${NAME}` reads a variable."""
+    url: str = ""
+    """SQLAlchemy address, for a database that needs no password."""
+    url_env: str = ""
+    """Environment variable that holds the address, so that no password is in this file."""
     query: str = Field(min_length=1)
     """A table's name, or a SELECT."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.url) == bool(self.url_env):
+            raise ValueError("url: give either `url` or `url_env`")
+        if "${" in self.url:
+            raise ValueError(
+                "url: holds '${', which DVC would fill in; put the whole address into an environment variable and "
+                "name that in `url_env`"
+            )
+        if self.url_env and not re.fullmatch(r"[A-Za-z_]\w*", self.url_env):
+            raise ValueError("url_env: wants the name of an environment variable, such as FAQ_URL")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ import numpy as np
 from hexapla.benchmarks import lareqa as suites
 from hexapla.benchmarks import miracl, registry
 from hexapla.benchmarks.registry import LocalBenchmark
-from hexapla.config import Benchmark, Collect, FilesSource, FolderBenchmark, Source, TmxSource
-from hexapla.data.collect import dedup, shards, sources
+from hexapla.config import Benchmark, Collect, FilesSource, FolderBenchmark, Source, SqlSource, TmxSource
+from hexapla.data.collect import databases, dedup, shards, sources
 from hexapla.data.collect.dedup import RowFates
 from hexapla.data.collect.shards import SourceShards
 from hexapla.io import cache, tables
@@ -50,6 +50,9 @@ def collect(
     _refuse_benchmarks_inside(benchmarks_out, benchmarks)
     resolved = [sources.resolve_preset(source) for source in collect.sources]
     _refuse_sources_inside((out, benchmarks_out), resolved)
+    for source in resolved:
+        if isinstance(source, SqlSource):
+            databases.warn_of_password(source)
     folders = [shards.find_folder(source, sample) for source in resolved]
     # Benchmarks come first, because mistakes in them show soon; what was fetched stays, whatever fails later.
     found = [registry.fetch(benchmark) for benchmark in benchmarks]

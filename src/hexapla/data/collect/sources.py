@@ -5,7 +5,6 @@ source, except for SQuAD's JSON, which is one value. Public corpora have names, 
 """
 
 import dataclasses
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,6 @@ from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import yaml
 
@@ -27,6 +25,7 @@ from hexapla.config import (
     TmxSource,
 )  # fmt: skip
 from hexapla.config.reading import fields
+from hexapla.data.collect import databases
 from hexapla.data.collect.rows import FORMAT
 from hexapla.io import hashing, readers
 from hexapla.io.readers import Row, Skip
@@ -265,94 +264,12 @@ def _parse_unit(unit: tuple[str, str, dict[str, str]]) -> tuple[str, str, str, d
     return where, own, part, texts
 
 
-# --- databases (the only code that knows SQLAlchemy) ---------------------------------------------
-
-_FETCHED_ROWS = 1000
-_PACKAGES = {
-    "MySQLdb": "mysqlclient", "psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]",
-}  # fmt: skip
-"""Packages of drivers whose module has another name."""
+# --- databases -----------------------------------------------------------------------------------
 
 
 def _read_sql(source: SqlSource, sample: Path, skip: int) -> Iterator[Row]:  # noqa: ARG001 - as above
-    return islice(read_database(source.url, source.query, source.title), skip, None)
-
-
-def read_database(url: str, query: str, name: str) -> Iterator[Row]:
-    """Yield the rows of a SELECT or of a named table, streamed where the driver can.
-
-    Without ORDER BY, a database may give them in another order each time. A password belongs in the environment:
-    `${NAME}` in the URL is replaced by that variable, and messages never show user name or password. `name` is
-    the source's, for messages.
-
-    Raises:
-        UserError: a variable or the driver is missing, the database can't be reached, or it rejects the query.
-    """
-    import sqlalchemy as sa
-
-    try:
-        address = sa.make_url(fill_variables(url, name))
-    except (sa.exc.ArgumentError, ValueError):  # ValueError where the port is no number
-        form = "dialect+driver://user:${PASSWORD}@host/database"
-        raise UserError(f"source '{name}': url: not of the form {form}") from None
-    where = f"source '{name}' ({address.get_backend_name()}://{address.host or ''}/{address.database or ''})"
-    if address.get_backend_name() == "sqlite" and not Path(address.database or "").is_file():
-        raise UserError(f"{where}: no such file")  # SQLite would make an empty one
-    try:
-        with _create_engine(address, where).connect() as connection:
-            # Without `no_parameters`, a percent sign in the query would be one.
-            options = {"yield_per": _FETCHED_ROWS, "no_parameters": True}
-            result = connection.execution_options(**options).exec_driver_sql(
-                _select(query, connection.dialect.identifier_preparer.quote, where)
-            )
-            names = list(result.keys())
-            if twice := next((name for name in names if names.count(name) > 1), None):
-                raise UserError(f"{where}: two columns are called '{twice}'; name one with AS")
-            for number, row in enumerate(result, 1):
-                yield f"{where}, row {number}", dict(zip(names, row, strict=True))
-    except sa.exc.SQLAlchemyError as error:
-        raise UserError(f"{where}: {_hide_login(error, address)}; check `url` and `query`") from None
-
-
-def fill_variables(url: str, name: str) -> str:
-    """Replace each `${NAME}` by that environment variable, quoted; raise UserError where it is not set."""
-
-    def get_value(match: re.Match[str]) -> str:
-        if match[1] not in os.environ:
-            raise UserError(f"source '{name}': the environment has no {match[1]}; `export {match[1]}=...`")
-        return quote(os.environ[match[1]], safe="")
-
-    return re.sub(r"\$\{(\w+)\}", get_value, url)
-
-
-def _create_engine(address: Any, where: str) -> Any:
-    import sqlalchemy as sa
-
-    try:
-        return sa.create_engine(address, poolclass=sa.pool.NullPool, hide_parameters=True)
-    except sa.exc.NoSuchModuleError:
-        raise UserError(f"{where}: SQLAlchemy knows no '{address.drivername}'") from None
-    except ModuleNotFoundError as error:
-        package = _PACKAGES.get(error.name or "", error.name)
-        raise UserError(f"{where}: the driver is missing; `pip install {package}`") from None
-
-
-def _select(query: str, quote_name: Any, where: str) -> str:
-    if re.fullmatch(r"[\w.]+", query.strip()):
-        return f"SELECT * FROM {'.'.join(map(quote_name, query.strip().split('.')))}"  # noqa: S608 - quoted
-    if not re.match(r"\s*(SELECT|WITH)\b", query, re.IGNORECASE):
-        raise UserError(f"{where}: `query` wants a SELECT, or a table's name")
-    return query
-
-
-def _hide_login(error: Exception, address: Any) -> str:
-    """Return the error's first line without the user name and the password that some drivers repeat."""
-    line = first_line(getattr(error, "orig", None) or error)
-    if address.password:
-        line = line.replace(address.password, "***")
-    if address.username:
-        line = re.sub(rf"(?<!\w){re.escape(address.username)}(?!\w)", "***", line)
-    return line
+    address = databases.find_address(source)
+    return islice(databases.read_database(address, source.query, source.title), skip, None)
 
 
 READERS: dict[type[Source], Callable[[Any, Path, int], Iterator[Row]]] = {
