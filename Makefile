@@ -53,13 +53,13 @@ format: setup
 # Say what a run of params.paper.yaml (or of another file, PLAN=…) would download, translate and cost.
 PLAN ?= params.paper.yaml
 plan: setup
-	PYTHONPATH=src python -m hexapla plan --params $(PLAN)
+	PYTHONPATH=src python -m hexapla plan --params "$(PLAN)"
 
 # Run the paper's setting in a clone next to this one; it takes a GPU and days. Run it again to continue; see docs/scale.md.
 PAPER ?= ../hexapla-paper
 paper: setup
-	test -d $(PAPER) || { git clone --quiet . $(PAPER) && cd $(PAPER) && git switch --quiet -c paper && cp params.paper.yaml params.yaml; }
-	cd $(PAPER) && PYTHONPATH=src python -m hexapla plan && dvc repro
+	test -d "$(PAPER)" || { git clone --quiet . "$(PAPER)" && cd "$(PAPER)" && git switch --quiet -c paper && cp params.paper.yaml params.yaml; }
+	cd "$(PAPER)" && PYTHONPATH=src python -m hexapla plan && dvc repro
 
 # Show the history of runs on http://localhost:5000, to this machine only.
 ui: setup
@@ -70,7 +70,7 @@ gate: setup
 	PYTHONPATH=src python -m hexapla gate --scores reports/results/candidate/scores.json --accepted reports/accepted.json
 
 # Run the whole pipeline in minutes, with small settings, in a clone of the last commit.
-QUICK := $(CURDIR)/build/quick
+QUICK := build/quick
 quick: setup
 	rm -rf $(QUICK)
 	git clone --quiet . $(QUICK)
