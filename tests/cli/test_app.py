@@ -14,6 +14,8 @@ from hexapla.parallel import launch
 from hexapla.pipeline import gate, report
 from hexapla.schema import UserError
 
+PLACE = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
 PARAMS = ["--params", str(ROOT / "params.yaml")]
 PROGRAM = [sys.executable, "-m", "hexapla"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -174,6 +176,22 @@ def test_a_launch_in_several_processes_repeats_the_arguments_of_main(monkeypatch
     assert given == [("single", "hexapla", words)]
 
 
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_variables_that_a_shell_kept_of_a_launcher_are_one_line(hexapla, monkeypatch, stage):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    names = {"train": ("pairs", "model", "curve", "summary"), "evaluate": ("model", "data", "out")}[stage]
+    files = [part for name in names for part in (f"--{name}", "x")]
+    status, _, errors = hexapla("stage", stage, *PARAMS, *files)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith(
+        f"hexapla stage {stage}: WORLD_SIZE and LOCAL_RANK are set as for one of"
+    )
+    assert "RANK and MASTER_ADDR and MASTER_PORT are not" in errors
+
+
 @pytest.mark.parametrize("argv", [[], ["stage"]])
 def test_without_a_command_it_lists_them(hexapla, argv):
     status, out, _ = hexapla(*argv)
@@ -244,3 +262,32 @@ def test_lists_are_written_in_one_go_or_one_by_one(hexapla, monkeypatch):
     for argv in (["--benchmark", "a", "b"], ["--benchmark", "a", "--benchmark", "b"]):
         context = command.make_context("evaluate", ["m", *argv, "--precision", "fp32"])
         assert context.params["benchmark"] == ["a", "b"]
+
+
+_LOUD = """
+import logging
+from hexapla.cli import app
+app.main(["--version"])
+for name in ("httpx", "httpx2", "httpcore.http11", "huggingface_hub.file_download", "a.new.client", "urllib3"):
+    logging.getLogger(name).info("GET https://host/file?Signature=hush")
+    logging.getLogger(name).debug("GET https://host/file?Signature=hush")
+logging.getLogger("a.new.client").warning("something is wrong")
+logging.getLogger("hexapla.io.download").info("our own line")
+"""
+
+
+def test_libraries_speak_only_when_something_is_wrong():
+    """The hub's client logs every address, signed ones too, under a name that changes with its version."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOUD], capture_output=True, text=True, check=True, env=PLACE
+    )
+    assert done.stderr == "something is wrong\nour own line\n"
+
+
+def test_a_terminal_that_lacks_a_letter_shows_a_question_mark():
+    code = "from hexapla.cli import app; import sys; app.main(['--version']); print('▲ 中')"
+    environment = PLACE | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.endswith("\n? ?\n")

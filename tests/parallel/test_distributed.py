@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import torch
 
 from conftest import LANGUAGES, sample
 from hexapla.parallel import distributed
+from hexapla.schema import UserError
 from ranks import run
 
 _SCRIPT = """
@@ -75,14 +77,60 @@ assert not {"torch", "accelerate"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"WORLD_SIZE": "1"})
 
 
+_SET = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    def put(given):
+        for name in _SET:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
 @pytest.mark.parametrize(
     ("given", "several"),
-    [({}, False), ({"WORLD_SIZE": "2"}, False), ({"WORLD_SIZE": "2", "LOCAL_RANK": "0"}, True),
-     ({"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, False)],
-)  # fmt: skip
-def test_a_launcher_is_known_by_what_it_sets(monkeypatch, given, several):
-    for name in ("WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
+    [
+        ({}, False),
+        ({"WORLD_SIZE": "2"}, False),
+        (_SET, True),
+        ({"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_a_launcher_is_known_by_what_it_sets(variables, given, several):
+    variables(given)
     assert distributed.launched() == several
+
+
+@pytest.mark.parametrize("missing", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
+def test_what_is_left_over_of_a_launcher_is_refused(variables, missing):
+    variables({**_SET, missing: ""})
+    with pytest.raises(UserError, match=f"but {missing} is not; `unset WORLD_SIZE LOCAL_RANK`"):
+        distributed.launched()
+
+
+def test_a_long_wait_for_the_others_is_said():
+    """Nobody else comes, as when a shell kept all the variables of an earlier launcher."""
+    script = """
+import logging
+logging.basicConfig(format="%(message)s")
+from hexapla.parallel import distributed
+distributed._PATIENCE = 0.5
+distributed.barrier()
+"""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | _SET | {"MASTER_PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        lines = iter(process.stderr.readline, "")
+        assert any(f"process 0 still waits for all 2 at 127.0.0.1:{port}" in line for line in lines)
+    finally:
+        process.kill()
+        process.communicate()

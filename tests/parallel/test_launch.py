@@ -117,7 +117,14 @@ def _gone(pids):
 
 def test_one_process_is_this_one(place):
     assert _run(place, "single", "task") == (0, "here\n", "")
-    assert _run(place, "cpu", "task", WORLD_SIZE="2", LOCAL_RANK="1") == (0, "here\n", "")
+    started = {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+    }
+    assert _run(place, "cpu", "task", **started) == (0, "here\n", "")
 
 
 def test_two_processes_without_a_gpu_meet(place):

@@ -8,6 +8,7 @@ import errno
 import importlib
 import importlib.metadata
 import inspect
+import io
 import logging
 import os
 import re
@@ -236,6 +237,9 @@ def build() -> TyperGroup:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv`; an error that the user can mend is one line and exit status 2."""
     _set_up_logging()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that can't show ▲ or 中 gets question marks, and not a traceback after the work is done.
+        sys.stdout.reconfigure(errors="replace")
     try:
         words = sys.argv[1:] if argv is None else list(argv)
         # The words are kept as the context's object for a stage that starts itself in several processes.
@@ -253,17 +257,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _set_up_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for loud in (
-        "httpx",
-        "httpcore",
-        "faiss",
-        "great_expectations",
-        "datasets",
-        "alembic",
-        "sentence_transformers",
-    ):
-        logging.getLogger(loud).setLevel(logging.WARNING)
+    # Libraries speak up only when something is wrong. What they say besides may hold signed addresses, as the lines
+    # of the hub's client do.
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("hexapla").setLevel(logging.INFO)
     # It logs a dozen lines on retries before our own line says what can't be reached.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it sets its own level when it is imported

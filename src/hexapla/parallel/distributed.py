@@ -3,18 +3,38 @@
 Without a launcher every function is the answer of one process alone, and nothing is imported or set up.
 """
 
+import logging
 import os
+import threading
 from typing import Any
 
 import numpy as np
 
+from hexapla.schema import UserError
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE = 20.0
+"""Seconds after which a process that waits for the others says so."""
 _ROWS_AT_ONCE = 1 << 16
 """Rows that a process hands round at a time: they pass through the memory of its device."""
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of several (all launchers set these two)."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1 and "LOCAL_RANK" in os.environ
+    """Whether a launcher started this process as one of several, which all of them say by the same variables.
+
+    Raises:
+        UserError: the variables say so, but not where the processes meet; a shell may have kept them of an
+            earlier run, and this process would wait for others for ever.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) < 2 or "LOCAL_RANK" not in os.environ:
+        return False
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UserError(
+            f"WORLD_SIZE and LOCAL_RANK are set as for one of several processes, but {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not; `unset WORLD_SIZE LOCAL_RANK`, or start with a launcher"
+        )
+    return True
 
 
 def rank() -> int:
@@ -99,4 +119,17 @@ def on_cpu() -> bool:
 def _state() -> Any:
     from accelerate import PartialState
 
-    return PartialState(cpu=on_cpu())
+    if PartialState._shared_state:
+        return PartialState(cpu=on_cpu())
+    # Where no launcher runs and a shell kept its variables, nobody else will come.
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    message = (
+        "process %s still waits for all %s at %s:%s, as RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say"
+    )
+    waiting = threading.Timer(_PATIENCE, _log.warning, (message, *(os.environ[name] for name in names)))
+    waiting.daemon = True
+    waiting.start()
+    try:
+        return PartialState(cpu=on_cpu())
+    finally:
+        waiting.cancel()
