@@ -85,3 +85,37 @@ def test_what_was_measured_is_found_again_and_no_store_is_made_or_asked_for_it(t
     assert tracking.measured("rate", "params.encoder = 'b'") is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert tracking.measured("rate", "params.encoder = 'a'") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "uri", "artifacts"),
+    [
+        ("sqlite:///runs.db", "sqlite:///{root}/runs.db", True),
+        ("sqlite:////data/runs.db", "sqlite:////data/runs.db", False),
+        ("runs", "file://{root}/runs", False),
+        ("./a/runs", "file://{root}/a/runs", False),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000", False),
+        ("databricks", "databricks", False),
+    ],
+)
+def test_a_relative_address_is_kept_when_dvc_removes_its_workspace(
+    tmp_path, monkeypatch, given, uri, artifacts
+):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path / "temporary")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    expected = uri.format(root=tmp_path), (tmp_path / "mlruns").as_uri() if artifacts else None
+    assert tracking.store_uri() == expected
+
+
+def test_a_run_that_the_environment_names_is_left_alone(tracking_store, monkeypatch):
+    with tracking.run("first") as first:
+        first.parameters({"of": "first"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", first.id)
+    with tracking.run("second", model_sha256="ab") as second:
+        second.metrics({"score": 1.0})
+    client = mlflow.MlflowClient(tracking_store)
+    assert second.id != first.id
+    assert client.get_run(first.id).info.run_name == "first"
+    assert client.get_run(first.id).data.metrics == {}

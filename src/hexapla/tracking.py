@@ -102,6 +102,8 @@ def run(
 def _open(mlflow: Any, current: Run, name: str, model: str, resume: str, system_metrics: bool) -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Each model has a run of its own. MLflow would write to the run that this names, whosever it is.
+    os.environ.pop("MLFLOW_RUN_ID", None)
     for noisy in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     uri, artifacts = store_uri()
@@ -164,13 +166,17 @@ def measured(metric: str, condition: str) -> float | None:
 def store_uri() -> tuple[str, str | None]:
     """Tracking URI and, for the default store, where artifacts go.
 
-    The default is `mlflow.db` at the root of the repository, also from DVC's temporary workspaces,
-    where `DVC_ROOT` names the original one.
+    The default is `mlflow.db` at the root of the repository. A path that is not absolute begins there too, also in
+    DVC's temporary workspaces, which are removed after a run: `DVC_ROOT` names the original one.
     """
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri, None
     root = Path(os.environ.get("DVC_ROOT") or ".").resolve()
-    return f"sqlite:///{root / 'mlflow.db'}", (root / "mlruns").as_uri()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
+    if uri.startswith(_SQLITE):
+        path = Path(uri.removeprefix(_SQLITE))
+        return (uri, None) if path.is_absolute() else (f"{_SQLITE}{root / path}", (root / "mlruns").as_uri())
+    # MLflow takes what has no scheme for a folder, except for names of services.
+    is_folder = ":" not in uri and not uri.startswith(("databricks", "uc"))
+    return (root / uri).as_uri() if is_folder else uri, None
 
 
 def _provenance() -> dict[str, str]:
