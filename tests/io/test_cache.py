@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hexapla.io import cache
+from hexapla.io import cache, hashing
+from hexapla.schema import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,7 @@ def root(tmp_path, monkeypatch):
 
 
 def files(folder):
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.name != ".hexapla")
 
 
 def write(folder, content):
@@ -211,3 +212,55 @@ def test_what_is_being_written_is_no_entry():
 
 def test_no_cache_has_no_entries():
     assert cache.list_entries() == cache.list_untagged() == []
+
+
+# --- outputs of stages -------------------------------------------------------------------------------
+
+
+def test_a_folder_is_replaced_only_if_we_wrote_it(tmp_path):
+    out = tmp_path / "model"
+    for content in ("one", "two"):
+        with cache.atomic_folder(out) as scratch:
+            (scratch / "weights").write_text(content)
+    assert (out / "weights").read_text() == "two"
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    with cache.atomic_folder(foreign) as scratch:  # it is empty
+        (scratch / "weights").write_text("three")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "chapter.txt").write_text("years of work")
+    with (
+        pytest.raises(UserError, match=r"other: holds chapter.txt, which Hexapla did not write"),
+        cache.atomic_folder(other),
+    ):
+        pytest.fail("the folder was opened for writing")
+    assert [file.name for file in other.iterdir()] == ["chapter.txt"]
+
+
+def test_equal_outputs_have_equal_hashes(tmp_path):
+    for name in ("a", "b"):
+        with cache.atomic_folder(tmp_path / name) as scratch:
+            (scratch / "weights").write_text("one")
+    assert hashing.sha256(tmp_path / "a") == hashing.sha256(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs"),
+    [
+        (("a", "a"), ()), (("a", "a/b"), ()), (("a/b", "a"), ()), (("a", "./x/../a"), ()), (("a", "b", "a"), ()),
+        (("a", "link"), ()), (("a",), ("a",)), (("a",), ("a/b",)), (("a/b",), ("a",)),
+    ],
+)  # fmt: skip
+def test_outputs_that_would_destroy_each_other_or_an_input_are_refused(tmp_path, outputs, inputs):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError, match=r"are one place, or one is inside the other"):
+        cache.check_outputs(
+            *(tmp_path / name for name in outputs), inputs=[tmp_path / name for name in inputs]
+        )
+
+
+def test_outputs_with_places_of_their_own_are_fine(tmp_path):
+    names = ("model", "model.json", "models/a", "models/b")
+    cache.check_outputs(*(tmp_path / name for name in names), inputs=[tmp_path / "pairs"])

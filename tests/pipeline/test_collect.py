@@ -76,7 +76,7 @@ def generated(count, seed=0, languages=()):
 
 def test_the_sample_keeps_its_rows():
     card = run(SampleSource())
-    assert [path.name for path in Path("pairs").iterdir()] == ["00-sample-00000.parquet"]
+    assert [path.name for path in Path("pairs").glob("*.parquet")] == ["00-sample-00000.parquet"]
     got = rows()
     expected = sample("en")
     assert [pair.id for pair in got] == [f"sample/{row['id']}" for row in expected]
@@ -99,10 +99,10 @@ def test_of_duplicates_the_first_source_keeps_its_own(here):
     # What was near to a row is equal to one now, namely to itself.
     assert tallies["once again"]["duplicates"] == 196
     assert (card["pairs"], card["duplicates"], card["near_duplicates"]) == (176, 206, 10)
-    assert [path.name for path in Path("pairs").iterdir()] == ["00-own-00000.parquet"]
+    assert [path.name for path in Path("pairs").glob("*.parquet")] == ["00-own-00000.parquet"]
     card = run(again, own, near_duplicates=1.0)
     assert (card["sources"]["once again"]["kept"], card["near_duplicates"]) == (186, 0)
-    assert [path.name for path in Path("pairs").iterdir()] == ["00-once-again-00000.parquet"]
+    assert [path.name for path in Path("pairs").glob("*.parquet")] == ["00-once-again-00000.parquet"]
     assert {pair.source for pair in rows()} == {"once again"}
 
 
@@ -131,7 +131,7 @@ def test_parallel_data_is_the_same_whether_its_languages_stand_together_or_apart
         written(here / "rows.jsonl", lines)
         cards.append(run(FilesSource(path="rows.jsonl")))
         tables.append(rows())
-        files.append({path.name: path.read_bytes() for path in Path("pairs").iterdir()})
+        files.append({path.name: path.read_bytes() for path in Path("pairs").glob("*.parquet")})
     assert tables[0] == tables[1]
     assert files[0] == files[1]
     assert cards[0] == cards[1]
@@ -139,7 +139,7 @@ def test_parallel_data_is_the_same_whether_its_languages_stand_together_or_apart
     assert cards[0]["pairs"] == 264
     tally = cards[0]["sources"]["files"]
     assert (tally["without_english"], tally["translations"], tally["near_duplicates"]) == (1, 2 * 264, 15)
-    for file in sorted(Path("pairs").iterdir()):
+    for file in sorted(Path("pairs").glob("*.parquet")):
         part = [*parquet.stream_pairs(file)]
         assert len(part) <= 64
         assert [pair.lang for pair in part] == ["en", "de", "fr"] * (len(part) // 3)
@@ -172,7 +172,9 @@ def test_a_folder_of_other_things_is_not_replaced_by_a_table(here):
     path = written(here / "rows.jsonl", made)
     Path("pairs").mkdir()
     Path("pairs/thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"pairs: holds thesis.txt, and would be replaced by a table"):
+    with pytest.raises(
+        UserError, match=r"pairs: holds thesis.txt, which Hexapla did not write, and would be replaced"
+    ):
         run(FilesSource(path=path))
     assert Path("pairs/thesis.txt").read_text() == "years of work"
 

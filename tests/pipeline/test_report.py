@@ -50,7 +50,7 @@ def test_report_page_pictures_and_artifacts(folders, tmp_path, tracking_store, c
         p.relative_to(tmp_path / "one"): p.read_bytes() for p in (tmp_path / "one").rglob("*") if p.is_file()
     }
     assert {str(path) for path in files} == {
-        "report.md", "report.html", "figures/loss.png", "figures/sample-language-pairs.png",
+        "report.md", "report.html", "figures/.hexapla", "figures/loss.png", "figures/sample-language-pairs.png",
         "figures/sample-matrices.png", "figures/sample-rank-distance.png",
     }  # fmt: skip
     for path, content in files.items():

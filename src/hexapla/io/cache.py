@@ -24,6 +24,9 @@ from hexapla.schema import UserError
 
 _PREFIX = ".hexapla-"
 _MARK = "scratch-of-hexapla"
+_OUTPUT_MARK = ".hexapla"
+_OUTPUT_TEXT = "Hexapla wrote this folder and may replace it.\n"
+"""The same in every folder, so that equal outputs have equal hashes."""
 _TAG = "CACHEDIR.TAG"
 _TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -67,19 +70,56 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Like `atomic_file`, for a folder: it replaces whatever was at `path` before."""
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file, but a folder will be written here; name another place")
+    """Like `atomic_file`, for a folder: it replaces what this function wrote to `path` before, and nothing else.
+
+    Raises:
+        UserError: `path` is a file, or a folder that holds something without our mark.
+    """
+    _refuse_foreign(path)
+    cached = cache_root().resolve() in path.resolve().parents
     with _marked_folder(path.parent) as marked:
         new, old = marked / path.name, marked / f"{path.name}.old"
         new.mkdir()
         yield new
+        if not cached:
+            (new / _OUTPUT_MARK).write_text(_OUTPUT_TEXT, encoding="utf-8")
         new.chmod(0o755)
         # The old folder moves aside first: if it were removed in place and the process killed meanwhile,
         # the remaining half would pass for a whole folder.
         with suppress(FileNotFoundError):
             path.rename(old)
         new.rename(path)
+
+
+def check_outputs(*outputs: Path, inputs: Sequence[Path] = ()) -> None:
+    """Refuse, before any work, outputs that would destroy one another, an input, or files of somebody else.
+
+    Raises:
+        UserError: an output is another one or an input, or one of the two is inside the other; or a folder that
+            would be replaced holds something that Hexapla did not write.
+    """
+    for number, output in enumerate(outputs):
+        for other in (*outputs[number + 1 :], *inputs):
+            one, two = output.resolve(), other.resolve()
+            if one == two or one in two.parents or two in one.parents:
+                raise UserError(
+                    f"{output} and {other}: are one place, or one is inside the other; name a place for each"
+                )
+        if output.is_dir():
+            _refuse_foreign(output)
+
+
+def _refuse_foreign(path: Path) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UserError(f"{path}: is a file, but a folder will be written here; name another place")
+    held = sorted(entry.name for entry in path.iterdir())
+    if held and _OUTPUT_MARK not in held and cache_root().resolve() not in path.resolve().parents:
+        raise UserError(
+            f"{path}: holds {held[0]}, which Hexapla did not write, and would be replaced; name another folder, or "
+            "remove it"
+        )
 
 
 def make_folder(folder: Path) -> None:

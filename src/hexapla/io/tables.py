@@ -128,15 +128,6 @@ def _groups(pairs: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[
 # --- reading ---------------------------------------------------------------------------------
 
 
-def refuse_other(path: Path) -> None:
-    """UserError when a folder that a table is going to replace holds anything but a table's parts."""
-    for file in path.iterdir() if path.is_dir() else ():
-        if file.suffix != ".parquet":
-            raise UserError(
-                f"{path}: holds {file.name}, and would be replaced by a table; name another folder"
-            )
-
-
 def table_files(path: Path) -> list[Path]:
     """The Parquet files of a table: of a folder those in it, in order of name; else the file itself.
 

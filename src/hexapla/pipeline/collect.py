@@ -46,10 +46,10 @@ def collect(
         benchmarks_out: the folder in which each benchmark becomes a folder of its name, for the later stages.
         summary: the JSON file that gets the counts.
     """
-    tables.refuse_other(out)
     _refuse_benchmarks_inside(benchmarks_out, benchmarks)
     resolved = [sources.resolve_preset(source) for source in collect.sources]
     _refuse_sources_inside((out, benchmarks_out), resolved)
+    cache.check_outputs(out, benchmarks_out, summary)
     for source in resolved:
         if isinstance(source, SqlSource):
             databases.warn_of_password(source)

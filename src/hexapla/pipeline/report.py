@@ -45,6 +45,7 @@ def report(
         html: the HTML file that gets the report, with its pictures inside.
         pictures: the folder that gets the pictures.
     """
+    cache.check_outputs(markdown, html, pictures, inputs=[data, validation, training, curves, judged])
     models = _models(comparison, judged, training)
     facts = StageSummaries(
         cache.read_json(data / "collect.json"),
@@ -56,7 +57,7 @@ def report(
     judged_on = models[0].results[0].benchmarks
     compared = {b: comparing.compare_models(b, [model.judged() for model in models]) for b in judged_on}
     text = reporting.markdown(facts, models, compared, pictures.name)
-    drawn = sorted(pictures.iterdir())
+    drawn = sorted(pictures.glob("*.png"))
     cache.write_text(markdown, text)
     cache.write_text(html, pages.page(text, {f"{pictures.name}/{p.name}": p.read_bytes() for p in drawn}))
     for model in models:

@@ -70,6 +70,8 @@ def train(
     from hexapla.modeling import adapters
     from hexapla.modeling import encoder as encoders
 
+    places = [model, curve, summary, *([checkpoints] if checkpoints else [])]
+    cache.check_outputs(*places[:3], inputs=[pairs, *places[3:]])
     chosen = _choose(settings, encoder, recipe, seed, untuned=untuned)
     train, seed = chosen.train, chosen.seed
     prompts = dataclasses.asdict(chosen.prompts)

@@ -36,7 +36,7 @@ def translate(
         out: the folder that gets the table, in parts of each language.
         summary: the JSON file that gets the counts.
     """
-    tables.refuse_other(out)
+    cache.check_outputs(out, summary, inputs=[pairs])
     table = CollectedTable(pairs)
     survey = shards.survey_table(table)
     collected = survey.rows

@@ -53,7 +53,7 @@ def validate(
         docs: the folder that gets a page which shows the summary.
         contamination: the CSV file that gets the benchmarks' texts that occur in the table.
     """
-    tables.refuse_other(out)
+    cache.check_outputs(out, quarantine, summary, docs, contamination, inputs=[pairs, data])
     files = _list_files(pairs)
     texts = benchmark_texts.collect_texts({entry.name: data / entry.name for entry in benchmarks})
     parts = passes.run_row_pass(files, texts, validate, executor)
