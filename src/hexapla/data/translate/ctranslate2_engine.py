@@ -128,7 +128,7 @@ def _convert(opened: TranslationModel, weights: str, folder: Path) -> None:
     if hasattr(model.config, "scale_decoder_outputs"):
         model.config.tie_word_embeddings = model.config.scale_decoder_outputs
     converters = importlib.import_module("ctranslate2.converters")
-    converter = converters.TransformersConverter(str(opened.folder))
+    converter = converters.TransformersConverter(str(opened.folder), trust_remote_code=False)
     # Its own would load weights of any type, and read vocabularies as transformers 4 had them.
     converter.load_model = lambda *_, **__: model
     converter.load_tokenizer = lambda *_, **__: _NumberVocabulary(opened)

@@ -19,8 +19,12 @@ from typing import Any, NamedTuple
 
 from hexapla.data.translate.by_sentence import refuse_unsupported, sentence_identity, translate_by_sentence
 from hexapla.io import hashing
+from hexapla.modeling.foreign_code import needs_foreign_code, refuse_foreign_code
 from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
 from hexapla.text.languages import is_known_language, standard_code
+
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""Whatever is loaded lies in the model's folder, and no code of a model is run."""
 
 # --- families: language codes and tokenizers ---------------------------------------------------
 
@@ -88,7 +92,7 @@ def _open_marian(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
     """Open OPUS-MT (Tiedemann and Thottingal 2020): it has one target language, or marks such as >>deu<<."""
     from transformers import MarianTokenizer
 
-    tokenizer = MarianTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = MarianTokenizer.from_pretrained(folder, **_LOCAL)
     source = find_code(tokenizer.source_lang or "")
     # Three letters may name a family that English belongs to, such as `gmw`.
     if len(source) == 2 and source != SOURCE_LANGUAGE:
@@ -122,11 +126,11 @@ def _open_m2m(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
     from transformers import M2M100Tokenizer, NllbTokenizer
 
     if (folder / "vocab.json").is_file():
-        tokenizer = M2M100Tokenizer.from_pretrained(folder, local_files_only=True, src_lang=SOURCE_LANGUAGE)
+        tokenizer = M2M100Tokenizer.from_pretrained(folder, **_LOCAL, src_lang=SOURCE_LANGUAGE)
         return tokenizer, {
             lang: Target(token=tokenizer.get_lang_id(lang)) for lang in tokenizer.lang_code_to_token
         }
-    tokenizer = NllbTokenizer.from_pretrained(folder, local_files_only=True, src_lang=_NLLB_ENGLISH)
+    tokenizer = NllbTokenizer.from_pretrained(folder, **_LOCAL, src_lang=_NLLB_ENGLISH)
     vocabulary = tokenizer.get_vocab()
     if _NLLB_ENGLISH not in vocabulary:
         raise UserError(
@@ -144,7 +148,7 @@ def _open_t5(folder: Path, label: str) -> tuple[Any, dict[str, Target]]:
     """
     from transformers import T5Tokenizer
 
-    tokenizer = T5Tokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = T5Tokenizer.from_pretrained(folder, **_LOCAL)
     vocabulary = tokenizer.get_vocab()
     marks = {found[1]: mark for mark in vocabulary if (found := re.fullmatch(r"<2([a-z]{2,3})>", mark))}
     if not marks:
@@ -246,13 +250,15 @@ def open_model(model: str) -> TranslationModel:
     """Open a local folder, or 'owner/name@revision' of the hub, which is downloaded first.
 
     Raises:
-        UserError: no such folder, revision not pinned, hub out of reach, unknown family, or broken files.
+        UserError: no such folder, revision not pinned, hub out of reach, unknown family, code of its own, or
+            broken files.
     """
     folder = _find_folder(model)
+    refuse_foreign_code(folder, _label(model))
     with explain_failure(_label(model)):
         import transformers  # takes seconds; only models need it
 
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
         if config.model_type not in FAMILIES:
             *some, last = FAMILIES
             wanted = f"{', '.join(some)} or {last}"
@@ -275,8 +281,8 @@ def load_weights(opened: TranslationModel) -> Any:
     with explain_failure(opened.label):
         model, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
             opened.folder,
+            **_LOCAL,
             use_safetensors=True,
-            local_files_only=True,
             dtype=torch.float32,  # some are stored in fp16, which a CPU can't do well
             output_loading_info=True,
         )
@@ -298,6 +304,8 @@ def explain_failure(label: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
+        if needs_foreign_code(error):
+            raise UserError(f"{label}: needs code of its own, which is not run") from None
         line = first_line(error)
         raise UserError(f"{label}: can't be loaded: {type(error).__name__}: {line}") from None
 
