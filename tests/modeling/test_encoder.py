@@ -135,7 +135,7 @@ def test_the_fingerprint_is_of_what_makes_the_vectors(tiny_folder, tiny, tmp_pat
     [
         ("./nowhere", "no such folder"),
         ("nowhere/model", "needs a pinned revision, 'nowhere/model@<commit>'"),
-        ("nowhere/model@abc", "can't be fetched from the hub"),
+        (f"nowhere/model@{'a' * 40}", "can't be fetched from the hub"),
     ],
 )
 def test_an_encoder_that_cannot_be_reached_is_one_line(name, message):

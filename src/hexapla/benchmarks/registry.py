@@ -139,6 +139,8 @@ class Origin(NamedTuple):
     """The address of one language's file, with `{lang}`."""
     hub: str = ""
     revision: str = ""
+    branch: str = ""
+    """The branch or tag that was named in place of a commit."""
     format: str = "auto"
     """`lareqa`, `miracl`, or `auto`: recognized by what the folder holds."""
     languages: tuple[str, ...] = ()
@@ -276,7 +278,7 @@ def fetch(benchmark: Benchmark) -> LocalBenchmark:
     Raises:
         UserError: it can't be fetched, or has another checksum; or it lacks a language or a file.
     """
-    source, name = origin(benchmark), benchmark.name
+    source, name = _pin(origin(benchmark)), benchmark.name
     folder = Path(source.path) if source.path else _fetch_into_cache(name, source)
     kind = lareqa.detect(folder)
     if source.format not in ("auto", kind):
@@ -297,6 +299,14 @@ def fetch(benchmark: Benchmark) -> LocalBenchmark:
     if source.path or source.hub:
         _verify(folder, files, source)
     return LocalBenchmark(name, folder, kind, languages, benchmark.passage_unit, files, source)
+
+
+def _pin(origin: Origin) -> Origin:
+    """Find the commit of a branch or tag, which the benchmark allows, so that what is cached is what was named."""
+    if not origin.hub or download.is_commit(origin.revision):
+        return origin
+    commit = download.find_commit("dataset", origin.hub, origin.revision)
+    return origin._replace(revision=commit, branch=origin.revision)
 
 
 def copy(benchmark: LocalBenchmark, out: Path) -> dict[str, CopiedFile]:

@@ -148,6 +148,10 @@ def _with_sections(function: Callable[..., Any]) -> Callable[..., None]:
 
     def run(context: typer.Context, params: Path | None = None, **options: Any) -> None:
         settings = config.load(params) if params else None
+        if settings and params and function.__module__.startswith("hexapla.pipeline."):
+            from hexapla.cli.requirements import refuse_unpinned
+
+            refuse_unpinned(settings, params)
         if settings and function.__name__ in _DISTRIBUTED:
             from hexapla.parallel.launch import launch
 

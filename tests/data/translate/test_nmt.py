@@ -293,9 +293,9 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     import huggingface_hub
 
     def unreachable(repository: str, *, revision: str, **options: object) -> None:
-        assert (repository, revision) == ("owner/name", "refs/pr/3")
+        assert (repository, revision) == ("owner/name", "c" * 40)
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(UserError, match="owner/name@refs/pr/3.*hub.*ConnectionError.*local folder"):
-        TransformersEngine("owner/name@refs/pr/3", batch_tokens=1, beams=1)
+    with pytest.raises(UserError, match="owner/name@c{40}.*hub.*ConnectionError.*local folder"):
+        TransformersEngine(f"owner/name@{'c' * 40}", batch_tokens=1, beams=1)

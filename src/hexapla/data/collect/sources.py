@@ -5,7 +5,6 @@ source, except for SQuAD's JSON, which is one value. Public corpora have names, 
 """
 
 import dataclasses
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -27,7 +26,7 @@ from hexapla.config import (
 from hexapla.config.reading import fields
 from hexapla.data.collect import databases
 from hexapla.data.collect.rows import FORMAT
-from hexapla.io import hashing, readers
+from hexapla.io import download, hashing, readers
 from hexapla.io.readers import Row, Skip
 from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line, suggest
 from hexapla.text import sentences
@@ -102,6 +101,24 @@ def resolve_preset(source: Source) -> Source:
     )
 
 
+def pin_revision(source: Source) -> Source:
+    """Return the source itself, or, for a branch or tag that may be read, the source with its commit of now.
+
+    Raises:
+        UserError: a dataset of the hub has no commit, and the source does not allow that; or the hub does not tell.
+    """
+    if not isinstance(source, HubSource) or _is_folder(source.dataset) or download.is_commit(source.revision):
+        return source
+    if not source.allow_unpinned:
+        advice = download.advise_commit("dataset", source.dataset, source.revision)
+        raise UserError(
+            f"collect.sources: '{source.title}': revision: {advice}, or say `allow_unpinned: true`, which the "
+            "summary then tells"
+        )
+    commit = download.find_commit("dataset", source.dataset, source.revision)
+    return dataclasses.replace(source, revision=commit)
+
+
 # --- any source ----------------------------------------------------------------------------------
 
 
@@ -127,7 +144,7 @@ def fingerprint(source: Source, sample: Path) -> str | None:
     if isinstance(source, SqlSource):
         return None
     if isinstance(source, HubSource) and not _is_folder(source.dataset):
-        if not re.fullmatch(r"[0-9a-f]{40}", source.revision):
+        if not download.is_commit(source.revision):
             return None
         content = ""
     elif isinstance(source, HubSource):
@@ -143,6 +160,7 @@ def fingerprint(source: Source, sample: Path) -> str | None:
     settings = dataclasses.asdict(source)
     if not isinstance(source, HubSource):
         settings.pop("path", None)  # the same files may be in another place
+    settings.pop("allow_unpinned", None)  # it says nothing of the pairs
     settings |= {"name": source.title, "content": content, "format": FORMAT}
     settings["unicode"] = unicodedata.unidata_version
     if source.cut_passages:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hexapla.data.translate.by_sentence import refuse_unsupported, sentence_identity, translate_by_sentence
-from hexapla.io import hashing
+from hexapla.io import download, hashing
 from hexapla.modeling.foreign_code import needs_foreign_code, refuse_foreign_code
 from hexapla.schema import SOURCE_LANGUAGE, UserError, first_line
 from hexapla.text.languages import is_known_language, standard_code
@@ -247,7 +247,7 @@ class TranslationModel:
 
 
 def open_model(model: str) -> TranslationModel:
-    """Open a local folder, or 'owner/name@revision' of the hub, which is downloaded first.
+    """Open a local folder, or 'owner/name@commit' of the hub, which is downloaded first.
 
     Raises:
         UserError: no such folder, revision not pinned, hub out of reach, unknown family, code of its own, or
@@ -318,14 +318,15 @@ def _find_folder(model: str) -> Path:
     repository, _, revision = model.partition("@")
     if not Path(model).is_dir():
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository) or repository.startswith("."):
-            raise UserError(f"{_label(model)}: no such folder, and no hub id ('owner/name@revision')")
+            raise UserError(f"{_label(model)}: no such folder, and no hub id ('owner/name@commit')")
         if not revision:
             raise UserError(f"{_label(model)}: pin the revision of a hub id, '{model}@<commit>'")
+        download.require_commit(_label(model), "model", repository, revision)
     folder = Path(model) if Path(model).is_dir() else _download(model, repository, revision)
     if not list(folder.glob("*.safetensors")):
         raise UserError(
-            f"{_label(model)}: holds no safetensors, and pickled weights are not loaded; many "
-            "models on the hub have them in a pull request (@refs/pr/<number>)"
+            f"{_label(model)}: holds no safetensors, and pickled weights are not loaded; many models on the hub "
+            "have them in a pull request, whose commit `hexapla plan --online` prints for @refs/pr/<number>"
         )
     return folder
 
