@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from hexapla.modeling import encoder
 from hexapla.modeling.encoder import unit_vectors
-from hub.fixtures import E5, LABSE, MBERT, ONE, XLMR
+from hexapla.schema import UserError
+from hub.fixtures import E5, LABSE, MBERT, ONE, XLMR, write_json
 
 PROMPTS = {"query": "query: ", "passage": "passage: "}
 TEXTS = ["Wer malte die Nachtwache?", "Rembrandt did."]
@@ -86,3 +87,144 @@ def test_a_dense_layer_in_half_precision_computes_in_fp32_too(folder_of):
             {"format": "pt"},
         )
     assert {weight.dtype for weight in load(folder).model.parameters()} == {torch.float32}
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+def refused(folder, capfd, *words):
+    """Refuse the folder with one line that has the words, and keep the loader's table off the screen."""
+    capfd.readouterr()
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert not [word for word in words if word not in said], said
+    out, err = capfd.readouterr()
+    assert out + err == ""
+
+
+def rewrite(folder, change):
+    """Change the weights of a folder, which are given as a dictionary."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, {"format": "pt"})
+
+
+def configure(folder, name="config.json", **values):
+    file = folder / name
+    settings = {**json.loads(file.read_text()), **values}
+    write_json(file, {key: value for key, value in settings.items() if value != "DROP"})
+
+
+@pytest.mark.parametrize("name", [*COMMITS, "jhu-clsp/mmBERT-base", HALF, BRAIN])
+def test_encoders_as_they_are_on_the_hub_are_loaded_without_a_word(folder_of, name, capfd):
+    folder = folder_of(name)
+    capfd.readouterr()
+    loaded = load(folder)
+    assert np.isfinite(loaded.encode(TEXTS, "query", 32, 2)).all()
+    out, err = capfd.readouterr()
+    assert "MISSING" not in out + err
+    assert "UNEXPECTED" not in out + err
+
+
+def test_the_same_from_the_hub_itself(online):
+    online.make("sentence-transformers/LaBSE")
+    loaded = encoder.load(f"sentence-transformers/LaBSE@{LABSE}", prompts=PROMPTS, device="cpu")
+    assert [type(module).__name__ for module in loaded.model] == [
+        "Transformer",
+        "Pooling",
+        "Dense",
+        "Normalize",
+    ]
+
+
+@pytest.mark.parametrize("name", ["own/lacking"])
+def test_a_layer_whose_weights_are_missing(folder_of, name, capfd):
+    refused(folder_of(name), capfd, "lacks weights: encoder.layer.1.attention.output.", ", ... (10 in all)")
+
+
+def test_weights_under_other_names(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+
+    def rename(weights):
+        for key in [key for key in weights if ".query." in key]:
+            weights[key.replace("query", "q_proj")] = weights.pop(key)
+
+    rewrite(folder, rename)
+    refused(folder, capfd, "lacks weights: encoder.layer.0.attention.self.query.bias")
+
+
+def test_a_single_missing_weight(folder_of, capfd):
+    folder = folder_of("FacebookAI/xlm-roberta-base")
+    rewrite(folder, lambda weights: weights.pop("roberta.embeddings.LayerNorm.bias"))
+    refused(folder, capfd, "lacks weights: embeddings.LayerNorm.bias (1 in all)")
+
+
+def test_weights_that_are_all_another_models(folder_of, capfd):
+    folder = folder_of("jhu-clsp/mmBERT-base")
+    rewrite(folder, lambda weights: [weights.update({f"net.{key}": weights.pop(key)}) for key in [*weights]])
+    refused(folder, capfd, "lacks weights: embeddings.")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "words"),
+    [
+        ("intfloat/multilingual-e5-small", 1, "has weights that the configuration has no place for"),
+        ("FacebookAI/xlm-roberta-base", 1, "has weights that the configuration has no place for"),
+        ("intfloat/multilingual-e5-small", 3, "lacks weights: encoder.layer.2."),
+        ("google-bert/bert-base-multilingual-cased", 5, "lacks weights: encoder.layer.2."),
+    ],
+)
+def test_a_configuration_with_another_number_of_layers(folder_of, name, layers, words, capfd):
+    folder = folder_of(name)
+    configure(folder, num_hidden_layers=layers)
+    refused(folder, capfd, words, "encoder.layer.")
+
+
+def test_a_configuration_with_another_width(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    configure(folder, intermediate_size=128)
+    refused(folder, capfd, "has weights of other shapes than the configuration: encoder.layer.0.intermediate")
+
+
+def test_a_pooler_that_nobody_uses_may_be_missing(folder_of):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    whole = load(folder).encode(TEXTS, "query", 32, 2)
+    rewrite(folder, lambda weights: [weights.pop(key) for key in [*weights] if key.startswith("pooler.")])
+    np.testing.assert_array_equal(load(folder).encode(TEXTS, "query", 32, 2), whole)
+
+
+def test_a_dense_layer_without_its_weights(folder_of, capfd):
+    folder = folder_of("sentence-transformers/LaBSE")
+    weights = load_file(folder / "2_Dense" / "model.safetensors")
+    save_file({"linear.bias": weights["linear.bias"]}, folder / "2_Dense" / "model.safetensors")
+    refused(folder, capfd, "can't be loaded", "linear.weight")
+
+
+def test_pickled_weights_of_a_layer_are_not_read(folder_of, capfd):
+    refused(folder_of("own/dense-pickled"), capfd, "holds no safetensors in 2_Dense")
+
+
+# --- tokenizers, and what else lies elsewhere ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["FacebookAI/xlm-roberta-base", "sentence-transformers/LaBSE", BRAIN])
+def test_a_folder_without_a_tokenizer(folder_of, name, capfd):
+    folder = folder_of(name)
+    for file in ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model"):
+        (folder / file).unlink(missing_ok=True)
+    refused(folder, capfd, "has no tokenizer; it needs ", "tokenizer.json")
+
+
+def test_a_tokenizer_of_another_repository(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    configure(folder, "sentence_bert_config.json", tokenizer_name_or_path="who/ever")
+    refused(folder, capfd, "sentence_bert_config.json takes the tokenizer of 'who/ever'")
+
+
+def test_an_adapter_without_its_base_model(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "who/ever"})
+    refused(folder, capfd, "is an adapter of 'who/ever'; merge it into that model")

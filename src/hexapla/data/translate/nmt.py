@@ -277,17 +277,16 @@ def load_weights(opened: TranslationModel) -> Any:
     import torch
     import transformers
 
+    from hexapla.modeling.loading import strict_weights
+
     transformers.utils.logging.disable_progress_bar()
-    with explain_failure(opened.label):
-        model, report = transformers.AutoModelForSeq2SeqLM.from_pretrained(
+    with explain_failure(opened.label), strict_weights(opened.label):
+        model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
             opened.folder,
             **_LOCAL,
             use_safetensors=True,
             dtype=torch.float32,  # some are stored in fp16, which a CPU can't do well
-            output_loading_info=True,
         )
-    if report["missing_keys"]:
-        raise UserError(f"{opened.label}: weights are missing ({min(report['missing_keys'])}, ...)")
     # A family's own limit (200 tokens in M2M-100's) would cut passages; ours is set by the text.
     model.generation_config.max_length = None
     return model.eval()
