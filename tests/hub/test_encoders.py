@@ -228,3 +228,98 @@ def test_an_adapter_without_its_base_model(folder_of, capfd):
     folder = folder_of("intfloat/multilingual-e5-small")
     write_json(folder / "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "who/ever"})
     refused(folder, capfd, "is an adapter of 'who/ever'; merge it into that model")
+
+
+# --- lengths, padding and pooling ----------------------------------------------------------------
+
+
+def test_xlm_r_without_a_stated_length_has_512_positions_for_texts(folder_of):
+    loaded = load(folder_of("own/no-length"))
+    assert loaded.longest == 512
+    long = ["Nachtwache " * 2000]
+    assert loaded.tokenize(long, "passage", 9999)["input_ids"].shape == (1, 512)
+    assert np.isfinite(loaded.encode(long, "passage", 9999, 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "longest"),
+    [
+        ("FacebookAI/xlm-roberta-base", 512),
+        ("sentence-transformers/LaBSE", 256),
+        ("intfloat/multilingual-e5-small", 512),
+        ("jhu-clsp/mmBERT-base", 8192),
+        (BRAIN, 32768),
+    ],
+)
+def test_the_longest_text_is_as_the_encoder_says(folder_of, name, longest):
+    assert load(folder_of(name)).longest == longest
+
+
+@pytest.mark.parametrize(("stated", "longest"), [(600, 512), (514, 512), (513, 512), (40, 40), (3, 3)])
+def test_a_stated_length_goes_no_further_than_the_positions(folder_of, stated, longest):
+    folder = folder_of("own/no-length")
+    write_json(folder / "tokenizer_config.json", {"model_max_length": stated})
+    loaded = load(folder)
+    assert loaded.longest == longest
+    assert np.isfinite(loaded.encode(["Wer malte die Nachtwache? " * 300], "query", 9999, 1)).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_a_length_that_special_tokens_fill(folder_of, length, capfd):
+    folder = folder_of("sentence-transformers/LaBSE")
+    configure(folder, "sentence_bert_config.json", max_seq_length=length)
+    refused(folder, capfd, f"a text may have {length} tokens, of which 2 are special", "max_seq_length")
+
+
+def test_a_tokenizer_without_a_padding_token(folder_of, capfd):
+    folder = folder_of(BRAIN)
+    configure(folder, "tokenizer_config.json", pad_token="DROP")
+    refused(folder, capfd, "its tokenizer has no padding token; name one", "tokenizer_config.json")
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_has_vectors(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    rows = json.loads((folder / "config.json").read_text())["vocab_size"]
+    configure(folder, vocab_size=rows - 5)
+    key = "embeddings.word_embeddings.weight"
+    rewrite(folder, lambda weights: weights.update({key: weights[key][: rows - 5].clone()}))
+    refused(folder, capfd, f"up to {rows - 1}, but the model has vectors for {rows - 5} only")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"pooling_mode_cls_token": False}, ["1_Pooling/config.json chooses no way of pooling"]),
+        ({"word_embedding_dimension": 48}, ["pooling expects vectors of 48 numbers, but the model gives 32"]),
+        ({"word_embedding_dimension": "DROP"}, ["can't be loaded", "embedding_dimension"]),
+        ({"pooling_mode": "average"}, ["can't be loaded", "average"]),
+    ],
+    ids=["none", "width", "no width", "unknown"],
+)
+def test_a_broken_pooling_file(folder_of, values, words, capfd):
+    folder = folder_of("sentence-transformers/LaBSE")
+    configure(folder, "1_Pooling/config.json", **values)
+    refused(folder, capfd, *words)
+
+
+def test_a_missing_pooling_file(folder_of, capfd):
+    folder = folder_of("sentence-transformers/LaBSE")
+    (folder / "1_Pooling" / "config.json").unlink()
+    refused(folder, capfd, "1_Pooling/config.json is missing, which modules.json names")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "1_Pooling/config.json", "modules.json", "tokenizer_config.json", "2_Dense/config.json"],
+)
+@pytest.mark.parametrize("text", ["{", "", "7"])
+def test_settings_that_are_no_settings(folder_of, name, text, capfd):
+    folder = folder_of("sentence-transformers/LaBSE")
+    (folder / name).write_text(text)
+    refused(folder, capfd, f"{name} ", "fetch it again")
+
+
+def test_a_tokenizer_file_that_is_no_tokenizer(folder_of, capfd):
+    folder = folder_of("intfloat/multilingual-e5-small")
+    (folder / "tokenizer.json").write_text("{")
+    refused(folder, capfd, "tokenizer.json can't be read; fetch it again")

@@ -155,7 +155,7 @@ def test_a_file_that_is_broken_in_the_cache(door, name, tmp_path):
     blob = file.resolve()
     blob.write_bytes(blob.read_bytes()[:50])
     os.utime(blob, (0, 0))
-    said = refused(door, "can't be loaded", f"delete {blob}, which is broken, and run this again")
+    said = refused(door, f"delete {blob}, which is broken, and run this again")
     blob.unlink()
     assert said
     assert door()

@@ -54,10 +54,8 @@ class Encoder:
         self._versions = self._weight_versions()
         self.tokenizer_lock = threading.Lock()
         """Guards the tokenizer, which keeps the length to cut and to pad to as its own state."""
-        config = getattr(getattr(model[0], "model", None), "config", None)
-        positions = getattr(config, "max_position_embeddings", None) or 512
         # A copy, since setting the model's length sets the tokenizer's.
-        self.longest = min(model.max_seq_length or positions, positions)
+        self.longest = loading.longest_text(model)
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -45,6 +45,7 @@ def read_model(folder: Path, label: str, device: str | None) -> SentenceTransfor
         raise UserError(f"{label}: holds no safetensors; pickled weights are not loaded")
     refuse_foreign_code(folder, label)
     _refuse_parts_elsewhere(folder, label)
+    _refuse_broken_settings(folder, label)
     try:
         # Weights that a checkpoint lacks (a pooler that nobody uses) are drawn; each load draws the same.
         with torch.random.fork_rng(devices=[]), strict_weights(label):
@@ -56,10 +57,15 @@ def read_model(folder: Path, label: str, device: str | None) -> SentenceTransfor
     except Exception as error:
         if needs_foreign_code(error):
             raise UserError(f"{label}: needs code of its own, which is not run") from None
+        if "Unrecognized processing class" in str(error) and (folder / "tokenizer.json").is_file():
+            raise UserError(f"{label}: tokenizer.json can't be read; fetch it again") from None
         if "Unrecognized processing class" in str(error):
             raise UserError(f"{label}: has no tokenizer; it needs tokenizer.json{_FROM_ITS_BASE}") from None
         raise UserError(f"{label}: can't be loaded: {type(error).__name__}: {_in_one_line(error)}") from None
     _refuse_missing_tokenizer(model, folder, label)
+    _refuse_misfitting_tokenizer(model, label)
+    _refuse_misfitting_pooling(model, label)
+    longest_text(model, label)
     return model.float()
 
 
@@ -177,3 +183,108 @@ def _refuse_missing_tokenizer(model: SentenceTransformer, folder: Path, label: s
         raise UserError(
             f"{label}: has no tokenizer; it needs {' or '.join(sorted({*names, 'tokenizer.json'}))}{_FROM_ITS_BASE}"
         )
+
+
+def _refuse_misfitting_tokenizer(model: SentenceTransformer, label: str) -> None:
+    """Refuse a tokenizer whose texts can't be padded, or that numbers pieces beyond the model's vectors."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if not isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        return
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"{label}: its tokenizer has no padding token; name one of its pieces as `pad_token` in "
+            "tokenizer_config.json"
+        )
+    get = getattr(getattr(model[0], "model", None), "get_input_embeddings", None)
+    rows = getattr(get() if get else None, "num_embeddings", None)
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and largest >= rows:
+        raise UserError(
+            f"{label}: its tokenizer numbers pieces up to {largest}, but the model has vectors for {rows} only; take "
+            "the tokenizer that the model was trained with"
+        )
+
+
+# --- lengths and pooling -------------------------------------------------------------------------
+
+_NO_POSITIONS = 512
+"""Tokens of an encoder that has no table of positions to run out of, and states no length."""
+
+
+def longest_text(model: SentenceTransformer, label: str = "encoder") -> int:
+    """Return how many tokens a text may have: the stated length, but no more than there are positions for.
+
+    Raises:
+        UserError: special tokens alone fill it, so that all texts would have one vector.
+    """
+    positions = _usable_positions(model)
+    stated = model.max_seq_length
+    longest = positions if stated is None else min(stated, positions)
+    tokenizer = getattr(model, "tokenizer", None)
+    if isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        special = tokenizer.num_special_tokens_to_add()
+        if longest <= special:
+            raise UserError(
+                f"{label}: a text may have {longest} tokens, of which {special} are special, which leaves none for the "
+                "text; raise max_seq_length in sentence_bert_config.json, or model_max_length in tokenizer_config.json"
+            )
+    return int(longest)
+
+
+def _usable_positions(model: SentenceTransformer) -> int:
+    """Count the positions that texts can use.
+
+    RoBERTa and its like number positions from the padding token's number on: XLM-R has 514, of which 512 can be
+    used. Their table of positions has a row for padding, and others' have not.
+    """
+    inner = getattr(model[0], "model", None)
+    positions = getattr(getattr(inner, "config", None), "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return _NO_POSITIONS
+    for name, table in inner.named_modules() if inner is not None else ():
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(table, torch.nn.Embedding):
+            first = 0 if table.padding_idx is None else table.padding_idx + 1
+            return min(positions, table.num_embeddings) - first
+    return positions
+
+
+def _refuse_broken_settings(folder: Path, label: str) -> None:
+    """Refuse settings that are missing or no JSON, and those of pooling that choose nothing."""
+    for file in sorted(
+        {*folder.glob("*config*.json"), *folder.glob("*/config.json"), *folder.glob("modules.json")}
+    ):
+        place = file.relative_to(folder)
+        try:
+            settings: Any = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{label}: {place} is no JSON; fetch it again") from None
+        if file.name == "modules.json" and isinstance(settings, list):
+            _refuse_missing_modules(folder, settings, label)
+        elif file.name == "modules.json" or not isinstance(settings, dict):
+            raise UserError(f"{label}: {place} holds something else than settings; fetch it again")
+        elif place.parent.name.endswith("_Pooling"):
+            modes = {key: on for key, on in settings.items() if key.startswith("pooling_mode_")}
+            if modes and not any(modes.values()) and not settings.get("pooling_mode"):
+                raise UserError(
+                    f"{label}: {place} chooses no way of pooling; set one of {', '.join(sorted(modes))}"
+                )
+
+
+def _refuse_missing_modules(folder: Path, modules: list[Any], label: str) -> None:
+    for module in modules:
+        settings = module if isinstance(module, dict) else {}
+        file = Path(str(settings.get("path", ""))) / "config.json"
+        if str(settings.get("type", "")).endswith((".Pooling", ".Dense")) and not (folder / file).is_file():
+            raise UserError(f"{label}: {file} is missing, which modules.json names; fetch it again")
+
+
+def _refuse_misfitting_pooling(model: SentenceTransformer, label: str) -> None:
+    width = None
+    for module in model:
+        if isinstance(module, Transformer):
+            width = module.get_embedding_dimension()
+        elif isinstance(module, Pooling) and width not in (None, module.embedding_dimension):
+            raise UserError(
+                f"{label}: pooling expects vectors of {module.embedding_dimension} numbers, but the model gives "
+                f"{width}; mend word_embedding_dimension in the pooling's config.json"
+            )
