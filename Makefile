@@ -36,7 +36,7 @@ IN_PARALLEL := --numprocesses logical --maxprocesses 4 --dist worksteal
 test: setup apertium
 	python -m pytest -r s $(IN_PARALLEL)
 
-# Tests that take minutes, such as the default encoder on XQuAD-R, which is downloaded if it is not there.
+# Tests that take long: clusters, kills, several processes, and the default encoder on XQuAD-R, which is downloaded.
 slow: setup apertium
 	python -m pytest -r s -m slow $(IN_PARALLEL)
 

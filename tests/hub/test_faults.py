@@ -168,6 +168,7 @@ def test_a_full_disk_is_told_with_its_cure():
     )
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_one_line_and_status_2(hub, process):
     """In a process of its own, where only the environment says where the hub is."""
     hub.make("sentence-transformers/LaBSE")

@@ -78,6 +78,7 @@ def test_gpus_that_are_not_there(cluster):
     assert saved == {"k": 4}
 
 
+@pytest.mark.slow
 def test_results_are_the_same_when_a_node_dies_half_way(cluster, tmp_path):
     """The node's tasks last for minutes, so it is certain that one is lost with it."""
     victim = cluster.other.node_id
@@ -100,6 +101,7 @@ def test_results_are_the_same_when_a_node_dies_half_way(cluster, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("apertium") is None, reason="wants `apt-get install apertium apertium-eng-spa`"
 )
@@ -135,6 +137,7 @@ def test_translations_are_the_same_when_a_node_dies_half_way(cluster, tmp_path, 
     assert len(shards["here"]) > 12
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_started_for_the_run():
     """It listens on this machine only, speaks of nothing on stdout, and leaves nothing behind."""
     pytest.importorskip("ray")

@@ -38,6 +38,7 @@ def write_sample(folder):
         (folder / "benchmark" / name).write_text(json.dumps({"data": articles[:1]}))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracking_store")
 def test_an_english_sample_becomes_a_model_that_is_evaluated_in_two_languages(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -295,6 +295,7 @@ def test_an_engine_that_miscounts_has_failed(monkeypatch, engine) -> None:
 # --- killed --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on_and_ends_with_the_same_bytes(tmp_path) -> None:
     calm, torn = tmp_path / "calm", tmp_path / "torn"
     for folder, kills in ((calm, 0), (torn, 24)):

@@ -414,6 +414,7 @@ sys.exit(whole.exitcode)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(fresh, faulty):
     """It is killed as the child of a process that is set up, because that takes longer than validation."""
     write_table(fresh / "pairs", faulty[:20], cut=5)

@@ -105,6 +105,7 @@ except UserError as mistake:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path):
     trained, optimizer = world()
     kept(tmp_path).save(trained, optimizer, STATE)
@@ -166,6 +167,7 @@ if state.is_main_process:
 """
 
 
+@pytest.mark.slow
 def test_sharded_weights_are_kept_whole_and_come_back(tmp_path):
     run(_SHARDED, tmp_path, count=2)
     trained, _ = world()

@@ -197,6 +197,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_curve_and_the_weights_of_one(tiny_folder, data, sample_pairs, tmp_path):
     tables.write_pairs(tmp_path / "pairs.parquet", sample_pairs)
     run(_SCRIPT, tiny_folder, tmp_path, count=2)
