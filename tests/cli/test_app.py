@@ -248,6 +248,28 @@ def test_a_closed_pipe_ends_quietly():
     assert done.stderr == b""
 
 
+_LONG = """
+from hexapla.cli import app
+from hexapla.pipeline import gate
+def gate_(*, scores, accepted):
+    for _ in range(4):
+        print("x" * {length})
+gate.gate = gate_
+app.main(["gate", "--scores", "a", "--accepted", "b"])
+"""
+
+
+@pytest.mark.parametrize("length", [10, 5_000, 9_000, 200_000])
+def test_a_pipe_that_closes_while_we_write_ends_quietly(length):
+    """A long text is not kept in the buffer when it can't be written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", _LONG.format(length=length)]
+    done = subprocess.run(command, env=PLACE, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_lists_are_written_in_one_go_or_one_by_one(hexapla, monkeypatch):
     seen = []
 

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import select
 import sys
 import traceback
 import typing
@@ -280,9 +281,14 @@ def _print_error(error: typer.TyperException) -> None:
 
 
 def _is_stdout_closed() -> bool:
-    """Whether nobody reads our output any more; what could not be written is still in the buffer."""
+    """Whether nobody reads our output any more; a small text that could not be written is still in the buffer."""
     try:
         sys.stdout.flush()
+        descriptor = sys.stdout.fileno()
     except BrokenPipeError:
         return True
-    return False
+    except io.UnsupportedOperation:
+        return False
+    stdout = select.poll()
+    stdout.register(descriptor, 0)  # errors are reported in any case
+    return any(event & select.POLLERR for _, event in stdout.poll(0))
