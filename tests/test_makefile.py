@@ -1,5 +1,6 @@
 """What `make` would do in a folder with an odd name: no path is taken for two."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,9 +25,10 @@ def dry_run(folder, target, *more):
     (folder / ".venv").mkdir(exist_ok=True)
     for name in ("pyproject.toml", "constraints.txt", ".venv/.done"):
         (folder / name).touch()
-    done = subprocess.run(
-        ["make", "-n", target, *more], cwd=folder, capture_output=True, text=True, check=True
-    )
+    # Run by make itself, make would say which folder it enters.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--no-print-directory", "-n", target, *more]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout
 
 
